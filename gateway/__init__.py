@@ -1,0 +1,1 @@
+"""The edge gateway's engine. ``main`` is the whole program on one screen."""

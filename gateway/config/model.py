@@ -1,0 +1,188 @@
+"""One struct per table of edge.toml. Units are in the names; msgspec checks types and bounds."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Millis = Annotated[float, Meta(ge=0, le=10_000)]
+Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]*\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$")]
+Age = Annotated[str, Meta(pattern=r"^[1-9][0-9]*\s*(s|m|h|d)$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+
+
+class ConfigError(Exception):
+    """edge.toml cannot be used. The message names file, line, key, what was expected and found."""
+
+
+class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[site]: which place this box serves."""
+
+    id: Name = "home"
+    timezone: str = "Asia/Seoul"  # IANA name; input times without an offset are in it
+
+
+class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[data]: where everything durable lives."""
+
+    dir: Path = Path("data")
+
+
+class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[http]: the listening socket and what one request may cost."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080  # 0 picks a free port
+    max_body_bytes: Positive = 1_048_576
+    drain_s: Seconds = 1.5  # what running handlers get at shutdown
+    backlog: Positive = 1024
+
+
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[tls]: reserved; HTTPS is not served yet and the port is not opened."""
+
+    port: Port = 8443
+    hostname: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
+class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[auth]: "off" is accepted only while every listener is on loopback."""
+
+    mode: Literal["off", "required"] = "off"
+
+
+class BusLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[bus.limits]: what one MQTT client, and all together, may cost."""
+
+    clients: Positive = 10_000
+    packet_bytes: Positive = 262_144  # largest packet accepted; the connection closes above it
+    queue_bytes: Positive = 1_048_576  # outbound, per client; QoS 0 is dropped above it
+    queue_messages: Positive = 1_000  # outbound QoS 1 and 2 waiting per session
+    inflight: Annotated[int, Meta(ge=1, le=65535)] = 1_024  # receive maximum told to MQTT 5 clients
+    subscriptions: Positive = 1_000  # per client
+    sessions: Positive = 10_000  # kept for absent clients
+    session_expiry_s: Positive = 86_400  # kept at most so long
+    retained: Positive = 10_000  # messages
+    retained_bytes: Positive = 16_777_216
+    connect_s: Seconds = 10.0  # from accept to a whole CONNECT
+    write_s: Seconds = 30.0  # a client that accepts nothing for this long is cut off
+    topic_levels: Positive = 32
+
+
+class EmbeddedBus(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="backend",
+    tag="embedded",
+):
+    """[bus] backend = "embedded": the gateway is the devices' MQTT server (3.1.1 and 5)."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883  # 0 picks a free port
+    prefix: str = "smartair/v1"
+    limits: BusLimits = field(default_factory=BusLimits)
+
+
+class MqttBus(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="mqtt"
+):
+    """[bus] backend = "mqtt": client of a broker."""
+
+    url: str  # mqtt://host:1883 or mqtts://host:8883
+    user: str = ""
+    password_file: str = ""
+    ca_file: str = ""  # "" trusts the system's certificates
+    cert_file: str = ""  # a client certificate, with key_file
+    key_file: str = ""
+    client_id: str = ""  # "" makes edge-gateway-<site id>
+    prefix: str = "smartair/v1"
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    session_expiry_s: Positive = 604_800  # how long the broker keeps what we missed
+    receive_maximum: Annotated[int, Meta(ge=1, le=65535)] = 4_096
+    topic_aliases: Annotated[int, Meta(ge=0, le=65535)] = 1_024
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"  # auto: 5, then 3.1.1 if it is refused
+    timeout_s: Seconds = 10.0  # connect and acknowledgements
+
+
+class JournalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[journal]: the log on disk."""
+
+    commit_ms: Millis = 5.0  # longest wait of a message for others to share its fdatasync
+    commit_bytes: Positive = 1_048_576  # enough waiting bytes to sync at once
+    segment_bytes: Size = "64MiB"
+    max_bytes: Size = "1GiB"
+    max_age: Age = "7d"
+    pending_bytes: Size = "32MiB"  # not yet durable: above it devices are not read any more
+    memory_bytes: Size = "16MiB"  # newest records kept for readers that are caught up
+
+
+class SqliteRecords(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="sqlite"
+):
+    """[records] backend = "sqlite": data.dir/records.db."""
+
+    dead_letters: Positive = 10_000  # kept; the oldest go first
+    dead_letter_bytes: Size = "64MiB"
+
+
+class Live(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[live]: WebSocket and SSE readers."""
+
+    tick_ms: Millis = 4.0  # poses of one tick share a frame
+    history: Positive = 20_000  # poses kept for readers that resume
+    event_history: Positive = 1_000  # events kept for Last-Event-ID
+    event_queue: Positive = 256  # per reader; a slower one is disconnected and resumes
+    clients: Positive = 20_000
+    ping_s: Seconds = 25.0
+    heartbeat_s: Seconds = 15.0  # SSE comment
+    write_s: Seconds = 30.0  # a reader without progress for this long is cut off
+    slow_ms: Millis = 250.0  # a reader this far behind gets the newest pose only
+
+
+class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[metrics]: /metrics on the HTTP port, for loopback only."""
+
+    enabled: bool = True
+
+
+class MemoryState(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="memory"
+):
+    """[state] backend = "memory"."""
+
+
+class NoStream(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="none"
+):
+    """[stream] backend = "none"."""
+
+
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[log]."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of edge.toml; every table may be left out."""
+
+    site: Site = field(default_factory=Site)
+    data: Data = field(default_factory=Data)
+    http: Http = field(default_factory=Http)
+    tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
+    bus: EmbeddedBus | MqttBus = field(default_factory=EmbeddedBus)
+    journal: JournalConfig = field(default_factory=JournalConfig)
+    records: SqliteRecords = field(default_factory=SqliteRecords)
+    live: Live = field(default_factory=Live)
+    state: MemoryState = field(default_factory=MemoryState)
+    stream: NoStream = field(default_factory=NoStream)
+    metrics: Metrics = field(default_factory=Metrics)
+    log: Log = field(default_factory=Log)

@@ -1,0 +1,104 @@
+"""What robots send, as types that validate. Source: the topic table of docs/api.md.
+
+Units: metres, radians (counter-clockwise), seconds; times are Unix milliseconds of the device's clock.
+Unknown keys are allowed (newer firmware), wrong types and values out of range are not. Ranges are
+the plausible ones for the sensors in use; NaN and infinity are not JSON and never pass.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+MAX_PAYLOAD_BYTES = 65_536
+ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+Text = Annotated[str, Meta(max_length=256)]
+TimeMs = Annotated[int, Meta(ge=0, le=8_640_000_000_000_000)]  # what a JavaScript Date can hold
+Seq = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]  # 2**53 - 1: exact in every JSON reader
+Metres = Annotated[float, Meta(ge=-100_000, le=100_000)]
+Radians = Annotated[float, Meta(ge=-1_000, le=1_000)]  # normalised to [-pi, pi] on output
+Speed = Annotated[float, Meta(ge=-100, le=100)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Micrograms = Annotated[float, Meta(ge=0, le=1_000)]  # µg/m³
+
+RobotState = Literal["cleaning", "docked", "idle", "paused", "returning", "error", "mapping"]
+
+
+class Pose(Struct, frozen=True, gc=False):
+    """Where a robot is, in the frame of ``map``."""
+
+    x: Metres
+    y: Metres
+    ts: TimeMs | None = None
+    seq: Seq | None = None
+    map: Id | None = None
+    theta: Radians = 0.0
+    vx: Speed = 0.0
+    vy: Speed = 0.0
+    omega: Speed = 0.0  # rad/s
+    localized: bool = True
+
+
+class Sensor(Struct, frozen=True, gc=False):
+    """One air reading. At least one of METRICS must be there."""
+
+    ts: TimeMs | None = None
+    seq: Seq | None = None
+    pm1: Micrograms | None = None
+    pm25: Micrograms | None = None
+    pm10: Micrograms | None = None
+    co2: Annotated[float, Meta(ge=250, le=40_000)] | None = None  # ppm
+    tvoc: Annotated[float, Meta(ge=0, le=60_000)] | None = None  # ppb
+    temp: Annotated[float, Meta(ge=-40, le=85)] | None = None  # °C
+    rh: Percent | None = None
+    pressure: Annotated[float, Meta(ge=300, le=1_200)] | None = None  # hPa
+    x: Metres | None = None
+    y: Metres | None = None
+    room: Id | None = None
+
+
+METRICS = ("pm1", "pm25", "pm10", "co2", "tvoc", "temp", "rh", "pressure")
+
+
+class State(Struct, frozen=True, gc=False):
+    """What a robot is doing."""
+
+    state: RobotState
+    ts: TimeMs | None = None
+    battery: Percent | None = None
+    fan: Annotated[int, Meta(ge=0, le=4)] | None = None
+    filter: Percent | None = None
+    error: Text | None = None
+
+
+class Event(Struct, frozen=True, gc=False):
+    """Something that happened once."""
+
+    code: Id
+    level: Literal["info", "warning", "error", "critical"] = "info"
+    ts: TimeMs | None = None
+    x: Metres | None = None
+    y: Metres | None = None
+    room: Id | None = None
+
+
+class Connection(Struct, frozen=True, gc=False):
+    """Birth, goodbye, or the last will."""
+
+    state: Literal["online", "offline", "lost"]
+    ts: TimeMs | None = None
+    fw: Text | None = None
+    model: Text | None = None
+
+
+class CommandAck(Struct, frozen=True, gc=False):
+    """A robot's answer to a command."""
+
+    id: Id
+    ok: bool
+    ts: TimeMs | None = None
+    code: Text | None = None
+
+
+Payload = Pose | Sensor | State | Event | Connection | CommandAck

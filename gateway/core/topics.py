@@ -1,0 +1,53 @@
+"""The robots' topic tree: ``<prefix>/<site>/<robot>/<kind>``."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.kinds import Kind
+
+ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+_KINDS: Final[dict[str, Kind]] = {
+    "pose": Kind.POSE,
+    "sensor": Kind.SENSOR,
+    "state": Kind.STATE,
+    "event": Kind.EVENT,
+    "connection": Kind.CONNECTION,
+    "cmd/ack": Kind.ACK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a topic means. ``kind`` None: not one of ours, carried for its subscribers only.
+
+    ``reason`` is set for a topic in our tree that fits nothing: its messages are dead letters.
+    """
+
+    kind: Kind | None
+    robot: str = ""
+    reason: str = ""
+
+
+def parse(topic: str, *, prefix: str, site: str) -> Route:
+    """Return what ``topic`` means to the box of ``site``."""
+    if not topic.startswith(prefix + "/"):
+        return Route(None)
+    parts = topic[len(prefix) + 1 :].split("/", 2)
+    if len(parts) != 3:
+        return Route(None, reason="UNKNOWN_TOPIC")
+    topic_site, robot, tail = parts
+    if ID.fullmatch(robot) is None:
+        return Route(None, reason="BAD_ROBOT_ID")
+    if topic_site != site:
+        return Route(None, robot, reason="WRONG_SITE")
+    if tail == "cmd":
+        return Route(None, robot)  # to the robot, not from it
+    kind = _KINDS.get(tail)
+    return Route(None, robot, reason="UNKNOWN_TOPIC") if kind is None else Route(kind, robot)
+
+
+def filters(*, prefix: str, site: str) -> list[str]:
+    """Return the topic filters that cover everything robots of ``site`` send."""
+    return [f"{prefix}/{site}/+/{tail}" for tail in _KINDS]

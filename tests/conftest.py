@@ -1,0 +1,16 @@
+"""What every test gets: a loop that must not be blocked."""
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+@pytest.fixture(autouse=True)
+def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
+    """Fail a test in which our code makes a blocking call on the event loop."""
+    if request.node.get_closest_marker("may_block"):
+        yield None
+        return
+    with blockbuster_ctx(scanned_modules=["gateway", "handlers"]) as blocked:
+        yield blocked
