@@ -9,13 +9,31 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Millis = Annotated[float, Meta(ge=0, le=10_000)]
-Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]*\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$")]
-Age = Annotated[str, Meta(pattern=r"^[1-9][0-9]*\s*(s|m|h|d)$")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Size = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]*\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$",
+        description='a size as "64MiB" (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)',
+    ),
+]
+Age = Annotated[
+    str,
+    Meta(pattern=r"^[1-9][0-9]*\s*(s|m|h|d)$", description='an age as "7d" (s, m, h, d)'),
+]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
+        description="1 to 64 of the characters A-Z a-z 0-9 _ . : -",
+    ),
+]
 
 
 class ConfigError(Exception):
-    """edge.toml cannot be used. The message names file, line, key, what was expected and found."""
+    """edge.toml cannot be used.
+
+    One line per problem: file and line (or the other source), key, what was expected and found.
+    """
 
 
 class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +146,7 @@ class SqliteRecords(
 ):
     """[records] backend = "sqlite": data.dir/records.db."""
 
+    dsn: str = ""  # belongs to backend = "postgres"
     dead_letters: Positive = 10_000  # kept; the oldest go first
     dead_letter_bytes: Size = "64MiB"
 
@@ -157,11 +176,43 @@ class MemoryState(
 ):
     """[state] backend = "memory"."""
 
+    url: str = ""  # belongs to backend = "redis"
+
 
 class NoStream(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="none"
 ):
     """[stream] backend = "none"."""
+
+    servers: str = ""  # belongs to backend = "kafka"
+    prefix: str = "smartair"  # of Kafka's topics; belongs to backend = "kafka"
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[limits]: rate limits, connection limits, bans; reserved, not there yet."""
+
+    enabled: bool = False
+
+
+class Filter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[filter]: the request filter; reserved, not there yet."""
+
+    mode: Literal["off", "monitor", "block"] = "off"
+
+
+class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[upstream.NAME]: servers that a route can be sent to; reserved, not there yet."""
+
+    servers: tuple[str, ...]
+
+
+class RouteRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[route]]: where a path goes; reserved, not there yet."""
+
+    path: str
+    to: str
+    host: str = ""
+    strip: bool = False
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -185,4 +236,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: MemoryState = field(default_factory=MemoryState)
     stream: NoStream = field(default_factory=NoStream)
     metrics: Metrics = field(default_factory=Metrics)
+    limits: Limits = field(default_factory=Limits)
+    filter: Filter = field(default_factory=Filter)
+    upstream: dict[str, Upstream] = field(default_factory=dict)
+    route: tuple[RouteRule, ...] = ()
     log: Log = field(default_factory=Log)
