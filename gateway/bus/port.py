@@ -1,6 +1,6 @@
 """What the rest of the gateway may assume about the devices' bus."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,3 +65,6 @@ class Bus(Protocol):
 
     def status(self) -> BusStatus:
         """Return how the bus is."""
+
+    def figures(self) -> Mapping[str, int | float]:
+        """Return counters and gauges for /metrics, by name."""

@@ -1,7 +1,7 @@
 """From the journal to history: the ``records`` reader.
 
 At least once, and idempotent: the cursor moves after the transaction is on disk, and a record that
-comes again changes nothing. A store that is away is tried again for ever; the journal keeps the rest.
+comes again changes nothing. A store that is away is tried again for ever, the journal keeps all.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from gateway.records.port import (
     RecordStore,
     RobotRow,
     Writes,
+    Written,
 )
 from gateway.services.ledger import Line
 
@@ -93,20 +94,7 @@ class Archive:
             line.entered += count
             line.pending += count
         writes, unreadable = self._convert(step.records)
-        attempt = 0
-        while True:
-            try:
-                written = await self._store.write(writes)
-                break
-            except Unavailable as exc:
-                if not self.failing:
-                    log.warning("history does not take records, trying again: %s", exc.detail)
-                self.failing = exc.detail
-                await asyncio.sleep(max(0.05, self._backoff.delay_s(attempt, self._rng)))
-                attempt += 1
-        if self.failing:
-            log.warning("history takes records again")
-            self.failing = ""
+        written = await self._insist(writes)
         self.duplicates += written.readings_duplicate
         self.evicted += written.dead_letters_evicted
         for kind, count in counts.items():
@@ -116,6 +104,24 @@ class Archive:
             line.delivered += count - bad
             if bad:
                 line.dropped["unreadable"] += bad
+
+    async def _insist(self, writes: Writes) -> Written:
+        """Write until the store takes it; ``failing`` says why while it does not."""
+        attempt = 0
+        while True:
+            try:
+                written = await self._store.write(writes)
+            except Unavailable as exc:
+                if not self.failing:
+                    log.warning("history does not take records, trying again: %s", exc.detail)
+                self.failing = exc.detail
+                await asyncio.sleep(max(0.05, self._backoff.delay_s(attempt, self._rng)))
+                attempt += 1
+            else:
+                if self.failing:
+                    log.warning("history takes records again")
+                    self.failing = ""
+                return written
 
     def _convert(self, records: Sequence[Record]) -> tuple[Writes, dict[int, int]]:
         readings: list[ReadingRow] = []
@@ -161,6 +167,11 @@ class Archive:
         except TimeoutError:
             return False
         return True
+
+    @property
+    def position(self) -> int:
+        """The journal offset of the next record to be read."""
+        return self._reader.position
 
     def lines(self, committed_offset: int) -> Iterable[tuple[str, str, Line]]:
         """Return the hop ``records``: by kind what is written; ``backlog``: what is still to read.

@@ -1,8 +1,8 @@
 """From the devices' bus to the live view and the journal: the hot path.
 
 One call per socket read. Per message: a dictionary look-up for the topic, one validating decode,
-two list appends. No await, no task, no logging per message; what does not fit becomes a dead letter in
-the same journal, in its turn, so it is as durable as the rest and stalls nothing.
+two list appends. No await, no task, no logging per message; what does not fit becomes a dead letter
+in the same journal, in its turn, so it is as durable as the rest and stalls nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 
 class Publisher:
@@ -18,7 +18,12 @@ class Publisher:
     """
 
     def __init__(
-        self, port: int, *, robot: str, protocol: int = mqtt.MQTTv311, rate_hz: float = 500.0
+        self,
+        port: int,
+        *,
+        robot: str,
+        protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
+        rate_hz: float = 500.0,
     ) -> None:
         self.acknowledged: set[int] = set()
         self.published = 0
@@ -29,12 +34,11 @@ class Publisher:
         self._by_mid: dict[int, int] = {}
         self._acks: deque[int] = deque()  # filled by paho's thread, which holds paho's locks
         self._stop = threading.Event()
-        version_5 = protocol == mqtt.MQTTv5
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"publisher-{robot}",
             protocol=protocol,
-            **({} if version_5 else {"clean_session": False}),
+            clean_session=None if protocol == MQTTProtocolVersion.MQTTv5 else False,
         )
         self._client.max_inflight_messages_set(200)
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)

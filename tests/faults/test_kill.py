@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from tests.e2e.process import GatewayProcess
 from tests.e2e.publisher import Publisher
@@ -41,11 +41,12 @@ def survive(gateway: GatewayProcess, publisher: Publisher, rng: random.Random) -
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("protocol", [mqtt.MQTTv311, mqtt.MQTTv5], ids=["3.1.1", "5"])
-def test_embedded(gateway: GatewayProcess, protocol: int) -> None:
-    survive(
-        gateway, Publisher(gateway.mqtt, robot="r1", protocol=protocol), random.Random(protocol)
-    )
+@pytest.mark.parametrize(
+    "protocol", [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5], ids=["3.1.1", "5"]
+)
+def test_embedded(gateway: GatewayProcess, protocol: MQTTProtocolVersion) -> None:
+    publisher = Publisher(gateway.mqtt, robot="r1", protocol=protocol)
+    survive(gateway, publisher, random.Random(protocol))
     assert gateway.stop() < 3
 
 
