@@ -12,10 +12,10 @@ Item = tuple[str, bytes]
 class Batch:
     """What one read of a socket held, in the order of its arrival, any QoS.
 
-    ``acknowledge`` must be called exactly once, from the event loop, when every item is durable: the
-    bus then sends the PUBACKs (PUBRECs for QoS 2) of this batch. It never raises and does nothing when
-    the connection is gone (the client will send again). Batches of one connection are acknowledged in
-    the order in which they were handed over.
+    ``acknowledge`` must be called exactly once, from the event loop, when every item is durable:
+    the bus then sends the PUBACKs (PUBRECs for QoS 2) of this batch. It never raises and does
+    nothing when the connection is gone (the client will send again). Batches of one connection are
+    acknowledged in the order in which they were handed over.
     """
 
     items: Sequence[Item]
@@ -41,11 +41,11 @@ class BusStatus:
 class Bus(Protocol):
     """Messages from devices, at least once for QoS >= 1.
 
-    Promise: a PUBACK leaves only after ``Batch.acknowledge`` was called; PUBLISHes of one connection
-    reach the sink in order. QoS 2 is handed to the sink once per packet id until released.
-    Back-pressure: between ``pause`` and ``resume`` no further batch is handed over and nothing is read
-    from publishers; keep-alive goes on. A few batches already read may still arrive after ``pause``.
-    Outage (a broker that is away): the backend reconnects by itself, for ever.
+    Promise: a PUBACK leaves only after ``Batch.acknowledge`` was called; PUBLISHes of one
+    connection reach the sink in order. QoS 2 is handed to the sink once per packet id until
+    released. Back-pressure: between ``pause`` and ``resume`` no further batch is handed over and
+    nothing is read from publishers; keep-alive goes on. A few batches already read may still arrive
+    after ``pause``. Outage (a broker that is away): the backend reconnects by itself, for ever.
     """
 
     def pause(self) -> None:

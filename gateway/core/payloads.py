@@ -1,8 +1,8 @@
 """What robots send, as types that validate. Source: the topic table of docs/api.md.
 
-Units: metres, radians (counter-clockwise), seconds; times are Unix milliseconds of the device's clock.
-Unknown keys are allowed (newer firmware), wrong types and values out of range are not. Ranges are
-the plausible ones for the sensors in use; NaN and infinity are not JSON and never pass.
+Units: metres, radians (counter-clockwise), seconds; times are Unix milliseconds of the device's
+clock. Unknown keys are allowed (newer firmware), wrong types and values out of range are not.
+Ranges are the plausible ones for the sensors in use; NaN and infinity are not JSON and never pass.
 """
 
 from typing import Annotated, Literal

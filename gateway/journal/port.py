@@ -23,10 +23,10 @@ class Record(NamedTuple):
 class Read:
     """A step of a reader. Commit ``next_offset`` when ``records`` are safe elsewhere.
 
-    ``records`` holds only the kinds the reader asked for and may be empty; ``next_offset`` moves past
-    skipped kinds. ``lost`` counts records between the reader's position and ``records[0]`` that
-    retention or a quarantined segment took away before this reader had them.
-    ``passed`` counts all records of any kind from the position up to ``next_offset``, ``lost`` excluded.
+    ``records`` holds only the kinds the reader asked for and may be empty; ``next_offset`` moves
+    past skipped kinds. ``lost`` counts records between the reader's position and ``records[0]``
+    that retention or a quarantined segment took away before this reader had them. ``passed`` counts
+    all records of any kind from the position up to ``next_offset``, ``lost`` excluded.
     """
 
     records: Sequence[Record]
@@ -50,7 +50,7 @@ class JournalStats:
     dropped: dict[str, int]  # records removed, by reason: "age", "size", "corrupt", "torn"
     syncs: int
     sync_ms_last: float
-    failing: str  # "" or why nothing becomes durable at the moment, e.g. "No space left on device"
+    failing: str  # "" or why nothing becomes durable now, e.g. "No space left on device"
 
 
 class Reader(Protocol):
@@ -81,11 +81,11 @@ class Reader(Protocol):
 class Journal(Protocol):
     """An ordered log on disk.
 
-    Ordering: records have consecutive offsets in the order of ``append``. Durability: ``on_commit`` is
-    called on the event loop after the bytes were fdatasync'ed (and a new file's directory fsync'ed), in
-    the order of the appends. Failure: while the disk is full or failing nothing is committed, nothing
-    is lost, the write is retried; ``stats().failing`` says why. Bounds: over ``max_bytes`` or
-    ``max_age`` the oldest segment goes, counted per reason.
+    Ordering: records have consecutive offsets in the order of ``append``. Durability: ``on_commit``
+    is called on the event loop after the bytes were fdatasync'ed (and a new file's directory
+    fsync'ed), in the order of the appends. Failure: while the disk is full or failing nothing is
+    committed, nothing is lost, the write is retried; ``stats().failing`` says why. Bounds: over
+    ``max_bytes`` or ``max_age`` the oldest segment goes, counted per reason.
     """
 
     def append(self, entries: Sequence[Entry], rts_ms: int, on_commit: Callable[[], None]) -> int:
