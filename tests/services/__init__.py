@@ -4,6 +4,6 @@
 what is missing fails the test instead. ``python -m tests.services`` installs what the tests use.
 """
 
-from tests.services.programs import Missing, find, need, provide
+from tests.services.programs import Missing, find, need, provide, unavailable
 
-__all__ = ["Missing", "find", "need", "provide"]
+__all__ = ["Missing", "find", "need", "provide", "unavailable"]

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -113,9 +113,14 @@ def need(name: str) -> Path:
     try:
         return provide(name)
     except Missing as missing:
-        if os.environ.get("EDGE_REQUIRE_SERVICES") == "1":
-            pytest.fail(f"{missing} (EDGE_REQUIRE_SERVICES=1)", pytrace=False)
-        pytest.skip(str(missing))
+        unavailable(str(missing))
+
+
+def unavailable(why: str) -> NoReturn:
+    """Skip the test, or fail it with EDGE_REQUIRE_SERVICES=1: this machine lacks what it needs."""
+    if os.environ.get("EDGE_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{why} (EDGE_REQUIRE_SERVICES=1)", pytrace=False)
+    pytest.skip(why)
 
 
 def _install(package: str) -> str:
