@@ -1,4 +1,4 @@
-"""A full disk, and kill -9 on top of it: what was acknowledged is there when there is room again."""
+"""A full disk, and kill -9 on top of it: what was acknowledged is there when there is room."""
 
 import os
 import subprocess
