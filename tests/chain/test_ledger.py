@@ -1,0 +1,25 @@
+"""The balance."""
+
+from collections import Counter
+
+from gateway.services.ledger import Ledger, Line
+
+
+def test_what_is_missing_and_what_appears_from_nowhere_both_count() -> None:
+    ledger = Ledger(0)
+    missing = Line(entered=10, delivered=5, pending=1, dropped=Counter(INVALID=2))
+    doubled = Line(entered=1, delivered=2)
+    ledger.add(lambda: [("mqtt", "pose", missing), ("live", "pose", doubled)])
+    assert (missing.unaccounted, doubled.unaccounted) == (2, -1)
+    assert ledger.unaccounted() == 3
+    report = ledger.report()
+    assert report["unaccounted"] == 3
+    assert report["hops"][0] == {
+        "hop": "mqtt",
+        "kind": "pose",
+        "in": 10,
+        "delivered": 5,
+        "pending": 1,
+        "dropped": {"INVALID": 2},
+        "unaccounted": 2,
+    }
