@@ -1,1 +1,1 @@
-"""History: readings, robots, dead letters. ``port`` is the promise, ``open`` chooses the backend."""
+"""History: readings, robots, dead letters. ``port`` promises, ``open`` chooses the backend."""

@@ -9,7 +9,7 @@ METRIC_NAMES = ("pm1", "pm25", "pm10", "co2", "tvoc", "temp", "rh", "pressure")
 
 
 class ReadingRow(Struct, frozen=True, gc=False, kw_only=True):
-    """One air reading. ``ts`` device ms, ``rts`` receive ms; units as gateway.core.payloads.Sensor."""
+    """One air reading. ``ts`` device ms, ``rts`` receive ms; units as in payloads.Sensor."""
 
     robot: str
     ts: int
@@ -29,7 +29,10 @@ class ReadingRow(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RobotRow(Struct, frozen=True, gc=False, kw_only=True):
-    """What is known of a robot. None means "not said": an upsert keeps what was known before."""
+    """What is known of a robot. None means "not said": an upsert keeps what was known before.
+
+    With ``state`` given, ``error`` None is said: the error is over.
+    """
 
     id: str
     last_seen: int  # receive ms
@@ -49,7 +52,7 @@ class RobotRow(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class EventRow(Struct, frozen=True, gc=False, kw_only=True):
-    """Something a robot reported once. ``offset`` is the journal's: it makes the write idempotent."""
+    """Something a robot reported once. The journal's ``offset`` makes the write idempotent."""
 
     offset: int
     robot: str
@@ -107,17 +110,27 @@ class DeadLetterPage(Struct, frozen=True):
 
 
 class Bucket(Struct, frozen=True, gc=False):
-    """Columns of an aggregated range: ``values[metric] = (min, avg, max)`` lists aligned with ``t``."""
+    """An aggregated range: ``values[metric] = (min, avg, max)``, columns aligned with ``t``."""
 
     t: list[int]  # bucket start, Unix ms
     values: dict[str, tuple[list[float | None], list[float | None], list[float | None]]]
 
 
+class RobotTotals(Struct, frozen=True, gc=False):
+    """How much there is of one robot; ``first_ts`` and ``last_ts`` in device ms."""
+
+    robot: str
+    readings: int
+    first_ts: int
+    last_ts: int
+
+
 class RecordStore(Protocol):
     """History on disk.
 
-    Idempotent: a reading with a (robot, seq) or, without seq, a (robot, ts) that is there already
-    changes nothing and counts as duplicate; the same for dead letters and events by offset.
+    Idempotent: a reading with a (robot, ts, seq) or, without seq, a (robot, ts) that is there
+    already changes nothing and counts as duplicate; dead letters and events go by offset and rts.
+    (seq alone is no name: a robot that restarts counts from 0 again, and its data is new.)
     Durability: when ``write`` returns, the transaction is on disk (fsync).
     Ranges are [from, to) in device ms. Failure: Unavailable when the store does not answer in time.
     """
@@ -140,7 +153,8 @@ class RecordStore(Protocol):
         edges_ms: Sequence[int] | int,
     ) -> Bucket:
         """Aggregate. ``edges_ms`` an int: UTC-aligned bucket width; a sequence: explicit bucket
-        starts (ascending, the last one is the end), for days of a time zone. Empty buckets are left out.
+        starts (ascending, the last one is the end), for days of a time zone. Empty buckets are left
+        out.
         """
 
     async def latest_readings(self) -> list[ReadingRow]:
@@ -148,6 +162,9 @@ class RecordStore(Protocol):
 
     async def latest_reading(self, robot: str) -> ReadingRow | None:
         """Return the newest reading of ``robot``."""
+
+    async def totals(self) -> list[RobotTotals]:
+        """Return how many readings there are of each robot that has any, by robot id."""
 
     async def robots(self) -> list[RobotRow]:
         """Return all robots, by id."""
@@ -163,6 +180,9 @@ class RecordStore(Protocol):
 
     async def delete_dead_letters(self, ids: Sequence[int] | None) -> int:
         """Remove and return how many went."""
+
+    async def identity(self) -> str:
+        """Return a name made with the store: another one means that history began again, empty."""
 
     async def ping(self) -> None:
         """Return if the store answers; raise Unavailable if not."""

@@ -1,0 +1,185 @@
+"""What the readers' threads ask. Every statement names its columns: the order is ReadingRow's."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from gateway.core.errors import InvalidInput
+from gateway.records.port import (
+    METRIC_NAMES,
+    Bucket,
+    DeadLetterPage,
+    DeadLetterRow,
+    Page,
+    ReadingRow,
+    RobotRow,
+    RobotTotals,
+)
+from gateway.records.sqlite.database import Connection
+from gateway.records.sqlite.writes import NO_SEQ
+
+_READING: Final = ReadingRow.__struct_fields__
+_ROBOT: Final = RobotRow.__struct_fields__
+_DEAD: Final = DeadLetterRow.__struct_fields__
+
+_READINGS: Final = f"SELECT {', '.join(_READING)} FROM readings"  # noqa: S608 - our own names
+_ROBOTS: Final = f"SELECT {', '.join(_ROBOT)} FROM robots"  # noqa: S608
+_DEADS: Final = f"SELECT {', '.join(_DEAD)} FROM dead_letters"  # noqa: S608
+_NEWEST: Final = _READINGS + " WHERE robot = ? ORDER BY ts DESC, seq DESC LIMIT 1"
+
+
+def readings(
+    connection: Connection, robot: str, from_ms: int, to_ms: int, limit: int, cursor: str | None
+) -> Page:
+    """Return one page by (ts, seq); see RecordStore."""
+    after_ts, after_seq = (from_ms, NO_SEQ - 1) if cursor is None else _position(cursor)
+    rows = connection.execute(
+        _READINGS + " WHERE robot = ? AND ts >= ? AND ts < ? AND (ts, seq) > (?, ?)"
+        " ORDER BY ts, seq LIMIT ?",
+        (robot, max(from_ms, after_ts), to_ms, after_ts, after_seq, limit + 1),
+    ).fetchall()
+    page = [_reading(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(page, _cursor(page[-1].ts, _seq(page[-1].seq)) if more and page else None)
+
+
+def buckets(
+    connection: Connection,
+    robot: str,
+    from_ms: int,
+    to_ms: int,
+    metrics: Sequence[str],
+    edges_ms: Sequence[int] | int,
+) -> Bucket:
+    """Return min, avg and max of ``metrics`` per bucket; see RecordStore."""
+    if not set(metrics) <= set(METRIC_NAMES):
+        raise ValueError(f"not metrics: {metrics}")  # they become part of the statement
+    columns = ", ".join(f"min({name}), avg({name}), max({name})" for name in metrics)
+    some = " + ".join(f"count({name})" for name in metrics)
+    where = "FROM readings WHERE robot = ? AND ts >= ? AND ts < ?"
+    rows: Iterable[tuple[Any, ...]]
+    if isinstance(edges_ms, int):
+        rows = connection.execute(
+            f"SELECT ts / {edges_ms:d} * {edges_ms:d} AS t, {columns} {where}"
+            f" GROUP BY t HAVING {some} > 0 ORDER BY t",
+            (robot, from_ms, to_ms),
+        ).fetchall()
+    else:
+        sql = f"SELECT ?, {columns} {where} GROUP BY robot HAVING {some} > 0"
+        spans = pairwise(edges_ms)
+        rows = [
+            row
+            for start, end in spans
+            for row in connection.execute(
+                sql, (start, robot, max(start, from_ms), min(end, to_ms))
+            ).fetchall()
+        ]
+    return _columns(rows, metrics)
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], metrics: Sequence[str]) -> Bucket:
+    turned = list(zip(*rows, strict=True)) or [()] * (1 + 3 * len(metrics))
+    return Bucket(
+        list(turned[0]),
+        {
+            name: (list(turned[at]), list(turned[at + 1]), list(turned[at + 2]))
+            for at, name in zip(range(1, 1 + 3 * len(metrics), 3), metrics, strict=True)
+        },
+    )
+
+
+def latest_readings(connection: Connection) -> list[ReadingRow]:
+    """Return each robot's newest reading, by robot id: one index search per robot."""
+    names = connection.execute("SELECT robot FROM reading_totals ORDER BY robot").fetchall()
+    return [_reading(row) for name in names for row in connection.execute(_NEWEST, name).fetchall()]
+
+
+def latest_reading(connection: Connection, robot: str) -> ReadingRow | None:
+    """Return the newest reading of ``robot``."""
+    row = connection.execute(_NEWEST, (robot,)).fetchone()
+    return None if row is None else _reading(row)
+
+
+def totals(connection: Connection) -> list[RobotTotals]:
+    """Return the totals, by robot id."""
+    rows = connection.execute(
+        "SELECT robot, readings, first_ts, last_ts FROM reading_totals ORDER BY robot"
+    )
+    return [RobotTotals(*row) for row in rows.fetchall()]
+
+
+def robots(connection: Connection) -> list[RobotRow]:
+    """Return all robots, by id."""
+    return [_robot(row) for row in connection.execute(_ROBOTS + " ORDER BY id").fetchall()]
+
+
+def robot(connection: Connection, name: str) -> RobotRow | None:
+    """Return one robot."""
+    row = connection.execute(_ROBOTS + " WHERE id = ?", (name,)).fetchone()
+    return None if row is None else _robot(row)
+
+
+def dead_letters(connection: Connection, limit: int, cursor: str | None) -> DeadLetterPage:
+    """Return one page, newest first, and how many there are in all."""
+    before = (2**63 - 1, 2**63 - 1) if cursor is None else _position(cursor)
+    rows = connection.execute(
+        _DEADS + " WHERE (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?", (*before, limit + 1)
+    ).fetchall()
+    items = [_dead(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    (total,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    return DeadLetterPage(
+        items, _cursor(items[-1].at, items[-1].id) if more and items else None, total
+    )
+
+
+def take_dead_letters(connection: Connection, ids: Sequence[int] | None) -> list[DeadLetterRow]:
+    """Return the letters of ``ids`` (None: all), oldest first."""
+    if ids is None:
+        rows = connection.execute(_DEADS + " ORDER BY at, id").fetchall()
+    else:
+        sql = _DEADS + " WHERE id = ?"
+        rows = [row for one in set(ids) for row in connection.execute(sql, (one,)).fetchall()]
+    return sorted(map(_dead, rows), key=lambda letter: (letter.at, letter.id))
+
+
+def identity(connection: Connection) -> str:
+    """Return the name made with the file."""
+    name: str = connection.execute("SELECT identity FROM store").fetchone()[0]
+    return name
+
+
+def _reading(row: tuple[Any, ...]) -> ReadingRow:
+    values = dict(zip(_READING, row, strict=True))
+    if values["seq"] == NO_SEQ:
+        values["seq"] = None
+    return ReadingRow(**values)
+
+
+def _robot(row: tuple[Any, ...]) -> RobotRow:
+    return RobotRow(**dict(zip(_ROBOT, row, strict=True)))
+
+
+def _dead(row: tuple[Any, ...]) -> DeadLetterRow:
+    return DeadLetterRow(**dict(zip(_DEAD, row, strict=True)))
+
+
+def _seq(seq: int | None) -> int:
+    return NO_SEQ if seq is None else seq
+
+
+def _cursor(first: int, second: int) -> str:
+    return urlsafe_b64encode(f"{first}.{second}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[int, int]:
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        first, second = text.split(".")
+        position = int(first), int(second)
+    except ValueError as exc:
+        raise InvalidInput("the cursor is not one of ours", path="?cursor") from exc
+    if _cursor(*position) != cursor or max(map(abs, position)) >= 2**63:
+        raise InvalidInput("the cursor is not one of ours", path="?cursor")
+    return position
