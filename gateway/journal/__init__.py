@@ -1,1 +1,1 @@
-"""The log on disk between the devices and everything else. ``port`` is the promise, ``open`` opens it."""
+"""The log on disk between the devices and the rest. ``port`` promises, ``open`` opens it."""

@@ -51,6 +51,7 @@ class JournalStats:
     syncs: int
     sync_ms_last: float
     failing: str  # "" or why nothing becomes durable now, e.g. "No space left on device"
+    epoch: str = ""  # 16 hex digits made with the journal: an offset means nothing in another one
 
 
 class Reader(Protocol):
@@ -67,7 +68,7 @@ class Reader(Protocol):
         """
 
     def commit(self, next_offset: int) -> None:
-        """Everything before ``next_offset`` is safe elsewhere. Persisted soon (at once on close)."""
+        """Say that all before ``next_offset`` is safe elsewhere; on disk soon, or at close."""
 
     @property
     def position(self) -> int:
