@@ -1,9 +1,11 @@
 """Choosing the backend of history."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from gateway.config.model import SqliteRecords
 from gateway.core.errors import Unavailable
@@ -13,6 +15,8 @@ from gateway.records.sqlite.store import open_store
 from gateway.records.sqlite.writes import Bounds
 
 log = logging.getLogger(__name__)
+
+START_S: Final = 2.0  # the start goes on without history after that
 
 
 @asynccontextmanager
@@ -28,7 +32,10 @@ async def open_records(config: SqliteRecords, directory: Path) -> AsyncIterator[
     bounds = Bounds(config.dead_letters, size_bytes(config.dead_letter_bytes))
     async with open_store(directory / "records.db", bounds) as store:
         try:
-            await store.ping()
+            async with asyncio.timeout(START_S):
+                await store.ping()
         except Unavailable as exc:
             log.warning("history is not there yet: %s", exc.detail)
+        except TimeoutError:
+            log.warning("history is not there yet: it did not open in %g s", START_S)
         yield store
