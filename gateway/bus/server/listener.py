@@ -1,0 +1,192 @@
+"""The listening socket, and the server as the ``Bus`` of the gateway."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from gateway.bus.port import BusStatus, Sink
+from gateway.bus.server.access import Access
+from gateway.bus.server.broker import Broker
+from gateway.bus.server.connection import Connection
+from gateway.bus.server.dialect import Dialect
+from gateway.bus.server.message import Message
+from gateway.bus.server.v5 import V5
+from gateway.bus.server.v311 import V311
+from gateway.bus.server.wire import Wire
+from gateway.config.model import EmbeddedBus
+
+log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 1_024
+_SPARE: Final = 64  # connections above the limit of clients that are told so, and not just reset
+_GOODBYE_S: Final = 0.4  # for the last bytes of all clients when the server stops
+_SWEEP_S: Final = 0.5
+_SLICE_S: Final = 0.005  # of the loop at once, for what was held while paused
+_RECEIVE_BYTES: Final = 131_072
+"""Kernel buffer per connection (it takes twice that): what one client can have read in one turn of
+the loop, so that a flood from one leaves the others their share."""
+
+
+class EmbeddedServer:
+    """An MQTT server of versions 3.1.1 and 5; ``gateway.bus.port.Bus`` says what it promises.
+
+    While paused it takes connections, pings, subscriptions and acknowledgements, and delivers to
+    subscribers; PUBLISHes wait, a little of them here and the rest at the clients.
+    """
+
+    def __init__(self, config: EmbeddedBus, sink: Sink, access: Access | None) -> None:
+        self.paused = False
+        self.address = (config.host, config.port)
+        """Where it listens, once it is open."""
+        self._broker = Broker(sink, config.limits, access)
+        self._dialects: dict[int, Dialect] = {
+            4: V311(levels=config.limits.topic_levels),
+            5: V5(config.limits),
+        }
+        self._wires: set[Wire] = set()
+        self._holding: dict[Wire, None] = {}
+        self._empty = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        limits = config.limits
+        self._sweep_s = max(0.02, min(_SWEEP_S, limits.connect_s / 4, limits.write_s / 4))
+
+    def accept(self) -> Connection:
+        """Return the protocol for a new connection, over any transport."""
+        return Connection(self._broker, self, self._dialects)
+
+    # Registry
+
+    def joined(self, wire: Wire) -> bool:
+        """Take note of a connection; False if there are far too many."""
+        self._wires.add(wire)
+        return len(self._wires) <= self._broker.limits.clients + _SPARE
+
+    def left(self, wire: Wire) -> None:
+        """Forget a connection."""
+        self._wires.discard(wire)
+        self._holding.pop(wire, None)
+        if not self._wires:
+            self._empty.set()
+
+    def holding(self, wire: Wire) -> None:
+        """Take note that ``wire`` has something to release."""
+        self._holding[wire] = None
+
+    # Bus
+
+    def pause(self) -> None:
+        """Hand over no more PUBLISHes."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Hand over what was held, and go on."""
+        if self.paused:
+            self.paused = False
+            if self._holding:
+                asyncio.get_running_loop().call_soon(self._release)
+
+    def _release(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _SLICE_S
+        while self._holding and not self.paused:
+            wire = next(iter(self._holding))
+            del self._holding[wire]
+            wire.release()
+            if loop.time() > until:
+                loop.call_soon(self._release)
+                return
+
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+    ) -> None:
+        """Send to subscribers; they are in this process, so it is done at once."""
+        self._broker.publish(Message(topic, payload, qos, retain=retain))
+
+    def status(self) -> BusStatus:
+        """Return how the bus is."""
+        host, port = self.address
+        return BusStatus(
+            connected=not self.paused,
+            detail=f"{'paused' if self.paused else 'listening'} on {host}:{port}",
+            clients=self._broker.clients,
+        )
+
+    def figures(self) -> Mapping[str, int]:
+        """Return the counters and gauges of this moment."""
+        return self._broker.figures()
+
+    # Life
+
+    def sweep(self) -> None:
+        """Enforce every deadline, again and again."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._sweep_s, self.sweep)
+        now = loop.time()
+        for wire in list(self._wires):
+            wire.sweep(now)
+        self._broker.sweep(now)
+
+    async def stop(self) -> None:
+        """Say goodbye to all, give the last bytes a moment, and cut off who did not take them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._broker.closing = True
+        wires = list(self._wires)
+        for wire in wires:
+            wire.stop()
+        if self._wires:
+            self._empty.clear()
+            try:
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._empty.wait()
+            except TimeoutError:
+                for wire in list(self._wires):
+                    wire.abort()
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, proto, _, address = found[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Set here, these hold for every connection that is accepted.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(address)
+        sock.settimeout(0)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@asynccontextmanager
+async def serve(
+    config: EmbeddedBus, sink: Sink, *, access: Access | None = None
+) -> AsyncIterator[EmbeddedServer]:
+    """Open the server; it listens until the block is left.
+
+    Args:
+        access: None lets everyone in, which only a listener on loopback may.
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    server = EmbeddedServer(config, sink, access)
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        server.accept, sock=await _listen(config.host, config.port), backlog=_BACKLOG
+    )
+    server.address = listener.sockets[0].getsockname()[:2]
+    server.sweep()
+    log.info("mqtt listening: host=%s port=%d", *server.address)
+    try:
+        yield server
+    finally:
+        listener.close()
+        await server.stop()
