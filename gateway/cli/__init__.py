@@ -1,1 +1,1 @@
-"""The commands of ``edge-gateway``, one module each; ``gateway.__main__`` assembles them."""
+"""The commands of ``edge-gateway``; what is heavy is imported by the command that needs it."""
