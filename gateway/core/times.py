@@ -43,7 +43,7 @@ def parse_ms(text: str, zone: tzinfo) -> int:
     return ms
 
 
-def format_ms(ms: int) -> str:
+def rfc3339(ms: int) -> str:
     """Return Unix milliseconds as RFC 3339 in UTC: ``2025-01-31T12:00:00.000Z``."""
     moment = _ZERO + timedelta(milliseconds=min(ms, MAX_MS))
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

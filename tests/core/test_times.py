@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.core.times import MAX_MS, days_of, format_ms, parse_ms
+from gateway.core.times import MAX_MS, days_of, parse_ms, rfc3339
 
 SEOUL = ZoneInfo("Asia/Seoul")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -65,12 +65,12 @@ def test_what_is_no_time(text: str) -> None:
     ],
 )
 def test_wall_times_at_a_clock_change(text: str, instant: str) -> None:
-    assert format_ms(parse_ms(text, NEW_YORK)) == instant
+    assert rfc3339(parse_ms(text, NEW_YORK)) == instant
 
 
 @pytest.mark.parametrize("ms", [0, 1, 999, 1_000, 1_732_390_000_007, MAX_MS])
-def test_format_is_what_parse_reads(ms: int) -> None:
-    text = format_ms(ms)
+def test_output_is_what_parse_reads(ms: int) -> None:
+    text = rfc3339(ms)
     assert text.endswith("Z")
     assert parse_ms(text, UTC) == ms
 

@@ -1,0 +1,114 @@
+"""An air reading as ``POST /api/sensor-data`` takes it.
+
+Two steps, because the API tells them apart: what has not the right shape is INVALID, what has it
+but cannot be is OUT_OF_RANGE. The ranges are those of gateway.core.payloads.Sensor.
+"""
+
+from datetime import tzinfo
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.core.errors import GatewayError, InvalidInput, Unprocessable
+from gateway.core.jsonin import read_json, refused
+from gateway.core.payloads import Id, Sensor
+from gateway.core.readings import has_metric
+from gateway.core.times import MAX_MS, parse_ms
+
+MAX_BATCH: Final = 1_000  # readings
+
+
+class PostedReading(
+    Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    rename={"robot_id": "robotId", "measured_at": "measuredAt"},
+):
+    """The fields; units as Sensor. ``measured_at``: RFC 3339, or Unix milliseconds."""
+
+    robot_id: Id
+    measured_at: int | str
+    seq: int | None = None
+    pm1: float | None = None
+    pm25: float | None = None
+    pm10: float | None = None
+    co2: float | None = None
+    tvoc: float | None = None
+    temp: float | None = None
+    rh: float | None = None
+    pressure: float | None = None
+    x: float | None = None
+    y: float | None = None
+    room: Id | None = None
+
+
+class Rejected(Struct, frozen=True):
+    """Why the reading at ``index`` of a batch was not taken."""
+
+    index: int
+    code: str
+    path: str
+
+
+_one: Final = msgspec.json.Decoder(PostedReading)
+_many: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_SENSOR_FIELDS: Final = tuple(name for name in Sensor.__struct_fields__ if name != "ts")
+
+
+def read_one(data: bytes | msgspec.Raw, zone: tzinfo) -> tuple[str, Sensor]:
+    """Return robot and reading; a time without an offset is in ``zone``.
+
+    Raises:
+        InvalidInput: the shape is wrong.
+        Unprocessable: OUT_OF_RANGE, or NO_METRIC if it says nothing about the air.
+    """
+    posted = read_json(data, _one)
+    values = {name: getattr(posted, name) for name in _SENSOR_FIELDS}
+    try:
+        reading = msgspec.convert({**values, "ts": _time(posted.measured_at, zone)}, Sensor)
+    except msgspec.ValidationError as exc:
+        complaint = refused(exc)
+        path = getattr(complaint, "path", "$")
+        raise Unprocessable(complaint.detail, reason="OUT_OF_RANGE", path=path) from exc
+    if not has_metric(reading):
+        raise Unprocessable("a reading needs at least one metric", reason="NO_METRIC")
+    return posted.robot_id, reading
+
+
+def read_batch(data: bytes, zone: tzinfo) -> tuple[list[tuple[str, Sensor]], list[Rejected]]:
+    """Return the good ones of a bare array in its order, and what is wrong with the others.
+
+    Raises:
+        InvalidInput: it is no array.
+        Unprocessable: TOO_MANY.
+    """
+    items = read_json(data, _many)
+    if len(items) > MAX_BATCH:
+        raise Unprocessable(f"a batch holds at most {MAX_BATCH} readings", reason="TOO_MANY")
+    good: list[tuple[str, Sensor]] = []
+    bad: list[Rejected] = []
+    for index, item in enumerate(items):
+        try:
+            good.append(read_one(item, zone))
+        except (InvalidInput, Unprocessable) as exc:
+            bad.append(Rejected(index, _code(exc), exc.path))
+    return good, bad
+
+
+def _code(exc: GatewayError) -> str:
+    return exc.reason if isinstance(exc, Unprocessable) else exc.code
+
+
+def _time(value: int | str, zone: tzinfo) -> int:
+    if isinstance(value, str):
+        try:
+            return parse_ms(value, zone)
+        except ValueError as exc:
+            raise InvalidInput(str(exc), path="$.measuredAt") from exc
+    if not 0 <= value <= MAX_MS:
+        raise Unprocessable(
+            "Unix milliseconds from 1970 to 9999", reason="OUT_OF_RANGE", path="$.measuredAt"
+        )
+    return value
