@@ -42,10 +42,20 @@ PROGRAMS: Final[dict[str, Program]] = {
     "chromedriver": Program("chromium-driver", ("chromedriver",)),
     "redis-server": Program("redis-server", ("redis-server",)),
     "postgres": Program("postgresql", ("postgres",), ("/usr/lib/postgresql/*/bin/postgres",)),
+    "systemd-analyze": Program("systemd", ("systemd-analyze",)),
+    "systemd-sysusers": Program("systemd", ("systemd-sysusers",)),
+    "systemd-tmpfiles": Program("systemd", ("systemd-tmpfiles",)),
     "initdb": Program("postgresql", ("initdb",), ("/usr/lib/postgresql/*/bin/initdb",)),
 }
 
-USED: Final = ("mosquitto", "mosquitto_pub", "openssl", "chromium", "chromedriver")
+USED: Final = (
+    "mosquitto",
+    "mosquitto_pub",
+    "openssl",
+    "chromium",
+    "chromedriver",
+    "systemd-analyze",
+)
 """What some test uses today; the others are known, and installed when they are asked for."""
 
 _tried: dict[str, str] = {}  # package -> why its installation failed, "" when it did not
