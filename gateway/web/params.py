@@ -12,7 +12,8 @@ from gateway.core.topics import ID
 
 T = TypeVar("T")
 
-_MAX_ID: Final = 2**63 - 1
+_MAX_NUMBER: Final = 2**63 - 1
+_MAX_DIGITS: Final = 19  # looked at first: int() of a very long text raises
 
 
 class _Ids(Struct, forbid_unknown_fields=True):
@@ -33,7 +34,7 @@ def path_id(request: web.Request, key: str) -> str:
 def path_number(request: web.Request, key: str) -> int:
     """Return a number of the path. Raises NotFound for anything else."""
     value = request.match_info[key]
-    if not (value.isascii() and value.isdecimal() and int(value) <= _MAX_ID):
+    if not _whole(value) or int(value) > _MAX_NUMBER:
         raise NotFound("nothing has that number")
     return int(value)
 
@@ -57,9 +58,7 @@ def int_query(request: web.Request, key: str, *, default: int, low: int, high: i
     text = request.query.get(key)
     if text is None:
         return default
-    digits = text.removeprefix("-")
-    # The length first: int() of a very long number is slow on purpose and then fails.
-    if not (len(digits) <= 19 and digits.isascii() and digits.isdecimal()):
+    if not _whole(text.removeprefix("-")):
         raise BadRange(f"?{key}: expected a whole number")
     if not low <= int(text) <= high:
         raise BadRange(f"?{key}: expected {low} to {high}")
@@ -82,3 +81,7 @@ async def ids_from_body(request: web.Request) -> list[int] | None:
         return None
     ids = read_json(data, _ids).ids
     return None if ids is None else [int(one) for one in ids]
+
+
+def _whole(text: str) -> bool:
+    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdecimal()
