@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli import journal
 from gateway.cli.options import ConfigFile, Json, Sets, configured
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(journal.app, name="journal")
 
 
 @app.command()
