@@ -201,7 +201,7 @@ class Catalog:
         try:
             age_s = self.clock.steady_s() - segment.created_s
             disk.write_all(target, self.header(segment.base, age_s))
-            with opened(path) as fd:
+            with opened(disk, path) as fd:
                 position, expect = HEADER_BYTES, segment.base
                 while position < found.size:
                     chunk = read_chunk(

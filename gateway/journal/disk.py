@@ -11,6 +11,14 @@ BLOCK: Final = 4096  # what is given up around a place that the device cannot re
 class Disk:
     """The real thing. Every method blocks and raises OSError; none is called on the event loop."""
 
+    def open(self, path: Path) -> int:
+        """Open ``path`` for reading; return the descriptor."""
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def pread(self, fd: int, size: int, at: int) -> bytes:
+        """Return up to ``size`` bytes from position ``at``."""
+        return os.pread(fd, size, at)
+
     def create(self, path: Path) -> int:
         """Open ``path`` for writing, empty; return the descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -90,7 +98,7 @@ class Disk:
         end = at + size
         while at < end:
             try:
-                data = os.pread(fd, end - at, at)
+                data = self.pread(fd, end - at, at)
             except OSError as exc:
                 if exc.errno != errno.EIO:
                     raise
@@ -103,7 +111,7 @@ class Disk:
 
     def _block(self, fd: int, size: int, at: int) -> bytes:
         try:
-            return os.pread(fd, size, at)
+            return self.pread(fd, size, at)
         except OSError as exc:
             if exc.errno != errno.EIO:
                 raise

@@ -166,7 +166,7 @@ class Examination:
 
     def _walk(self, base: int, path: Path, offset: int, limit: int) -> Iterator[Row]:
         try:
-            with opened(path) as fd:
+            with opened(_disk, path) as fd:
                 size, position, expect = os.fstat(fd).st_size, HEADER_BYTES, base
                 while position < size:
                     chunk = read_chunk(

@@ -104,7 +104,7 @@ def _chunk(
     """Return the next chunk, or None if the segment holds nothing more below ``bound``."""
     if place.position >= size:
         return None
-    with opened(place.segment.path) as fd:
+    with opened(catalog.disk, place.segment.path) as fd:
         chunk = read_chunk(
             catalog.disk,
             fd,

@@ -109,7 +109,7 @@ class Survey:
 def survey(disk: Disk, path: Path, base: int, start: int, *, limit: int = 2**63) -> Survey:
     """Read the segment in full. Records with offset ``limit`` and larger ones are not counted."""
     result = Survey(base, base)
-    with opened(path) as fd:
+    with opened(disk, path) as fd:
         size, position = os.fstat(fd).st_size, HEADER_BYTES
         while position < size:
             chunk = read_chunk(
@@ -132,18 +132,18 @@ def survey(disk: Disk, path: Path, base: int, start: int, *, limit: int = 2**63)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
+def opened(disk: Disk, path: Path) -> Iterator[int]:
     """Open ``path`` for reading."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = disk.open(path)
     try:
         yield fd
     finally:
-        os.close(fd)
+        disk.close(fd)
 
 
 def read_header(disk: Disk, path: Path) -> tuple[Header | None, int]:
     """Return the header, None if it is damaged, and the size of the file."""
-    with opened(path) as fd:
+    with opened(disk, path) as fd:
         return decode_header(disk.read(fd, HEADER_BYTES, 0)), os.fstat(fd).st_size
 
 
