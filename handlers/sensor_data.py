@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.records.port import Bucket, ReadingRow
 from gateway.services.history import History, RangeQuery, Reading, as_reading
-from gateway.web.answer import json_answer, large_array, large_object
+from gateway.web.answer import json_answer, large_answer
 from gateway.web.params import path_id, query
 
 # A robot may have any id but the names of this family's own pages.
@@ -48,8 +48,8 @@ class SensorDataRoutes:
         robot, asked = path_id(request, "robotId"), query(request, RangeQuery)
         if asked.bucket == "raw":
             page = await self._history.raw(robot, asked)
-            return await large_array("rows", _readings(page.rows), cursor=page.cursor)
-        return await large_object(_columns(await self._history.range(robot, asked)))
+            return await large_answer({"rows": _readings(page.rows), "cursor": page.cursor})
+        return await large_answer(_columns(await self._history.range(robot, asked)))
 
 
 def _readings(rows: list[ReadingRow]) -> Iterator[list[Reading]]:
@@ -57,8 +57,10 @@ def _readings(rows: list[ReadingRow]) -> Iterator[list[Reading]]:
         yield [as_reading(row) for row in rows[start : start + _ROWS_AT_ONCE]]
 
 
-def _columns(found: Bucket) -> Iterator[tuple[str, object]]:
-    """Yield the members of ``{t: [..], pm25: {min: [..], avg: [..], max: [..]}, ..}``."""
-    yield "t", found.t
-    for name, (low, mean, high) in found.values.items():
-        yield name, {"min": low, "avg": mean, "max": high}
+def _columns(found: Bucket) -> dict[str, object]:
+    """Return ``{t: [..], pm25: {min: [..], avg: [..], max: [..]}, ..}``."""
+    metrics = {
+        name: {"min": low, "avg": mean, "max": high}
+        for name, (low, mean, high) in found.values.items()
+    }
+    return {"t": found.t, **metrics}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 import pytest
 from aiohttp import web
 
-from gateway.web.answer import json_answer, large_array, large_object
+from gateway.web.answer import json_answer, large_answer
 
 
 def _value(answer: web.Response) -> object:
@@ -37,17 +37,30 @@ def test_json() -> None:
     assert _value(json_answer({"a": [1, None, "é"]})) == {"a": [1, None, "é"]}
 
 
-@pytest.mark.parametrize(("chunks", "rows"), [([], []), ([[]], []), ([[1], [], [2, 3]], [1, 2, 3])])
-async def test_large_array(chunks: list[list[int]], rows: list[int]) -> None:
-    answer = await large_array("rows", chunks, cursor=None, n=2)
-    assert _value(answer) == {"rows": rows, "cursor": None, "n": 2}
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        {"t": [], "a": {}},
+        {"t": [1, 2, 3], "a": {"min": [None, 1.5], '"': ["é"]}, "cursor": None},
+        {"long": list(range(20_001)), "after": 1},
+        {"structures": [{"a": [1]}, {"b": {}}]},
+        7,
+    ],
+)
+async def test_a_large_answer_says_the_same(value: object) -> None:
+    assert _value(await large_answer(value)) == value
 
 
-async def test_large_object() -> None:
-    assert _value(await large_object([("a", 1), ('"', [2])])) == {"a": 1, '"': [2]}
-    assert _value(await large_object([])) == {}
+@pytest.mark.parametrize(
+    ("chunks", "rows"), [([], []), ([[]], []), ([[], [1], [], [2, 3]], [1, 2, 3])]
+)
+async def test_an_array_in_chunks(chunks: list[list[int]], rows: list[int]) -> None:
+    answer = await large_answer({"rows": iter(chunks), "cursor": None})
+    assert _value(answer) == {"rows": rows, "cursor": None}
 
 
 async def test_others_have_their_turn_between_the_pieces() -> None:
-    assert await _turns(large_array("rows", [[n] for n in range(20)])) >= 20
-    assert await _turns(large_object([(str(n), n) for n in range(20)])) >= 20
+    numbers = [n / 7 for n in range(200_000)]
+    assert await _turns(large_answer({"a": numbers, "b": numbers})) >= 10

@@ -28,6 +28,7 @@ CHECK_UP_TO_BYTES: Final = 64 * 2**20  # a whole check reads the file: 0.2 s for
 WAL_KEEP_BYTES: Final = 64 * 2**20  # a WAL that grew beyond is cut after its checkpoint
 STEPS_BETWEEN_LOOKS: Final = 10_000  # virtual machine steps; about a millisecond
 
+_REPLACED: Final = "history is damaged and being replaced"
 _MIGRATION: Final = re.compile(r"([0-9]{4})_[a-z0-9_]+\.sql")
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PASSING: Final = {
@@ -87,8 +88,11 @@ class Database:
         connection = sqlite3.connect(
             self.path, isolation_level=None, timeout=BUSY_MS / 1000, cached_statements=256
         )
-        connection.execute("PRAGMA synchronous=FULL")  # NORMAL loses acknowledged commits
-        connection.execute("PRAGMA foreign_keys=ON")
+        try:
+            connection.execute("PRAGMA synchronous=FULL")  # NORMAL loses acknowledged commits
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self) -> None:
@@ -143,12 +147,15 @@ class Session:
             if not self._writes:
                 return work(connection)
             with _transaction(connection):
-                return work(connection)
+                result = work(connection)
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
         except OSError as exc:
             self.close()
             raise Unavailable(_PASSING[sqlite3.SQLITE_CANTOPEN], dependency=DEPENDENCY) from exc
+        if self._generation != self._database.generation:  # committed to a file moved aside
+            raise Unavailable(_REPLACED, dependency=DEPENDENCY)
+        return result
 
     def _open(self) -> Connection:
         if self._connection is not None and self._generation == self._database.generation:
@@ -171,7 +178,7 @@ class Session:
             log.error("history met corruption: %s", exc)
             self._database.suspect(self._generation)
             self.close()
-            return Unavailable("history is damaged and being replaced", dependency=DEPENDENCY)
+            return Unavailable(_REPLACED, dependency=DEPENDENCY)
         if code not in _PASSING:
             return exc
         if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT):

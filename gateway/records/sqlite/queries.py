@@ -19,6 +19,8 @@ from gateway.records.port import (
 from gateway.records.sqlite.database import Connection
 from gateway.records.sqlite.writes import NO_SEQ
 
+_ROWS_AT_ONCE: Final = 1_000
+
 _READING: Final = ReadingRow.__struct_fields__
 _ROBOT: Final = RobotRow.__struct_fields__
 _DEAD: Final = DeadLetterRow.__struct_fields__
@@ -58,33 +60,34 @@ def buckets(
     columns = ", ".join(f"min({name}), avg({name}), max({name})" for name in metrics)
     some = " + ".join(f"count({name})" for name in metrics)
     where = "FROM readings WHERE robot = ? AND ts >= ? AND ts < ?"
-    rows: Iterable[tuple[Any, ...]]
     if isinstance(edges_ms, int):
-        rows = connection.execute(
+        found = connection.execute(
             f"SELECT ts / {edges_ms:d} * {edges_ms:d} AS t, {columns} {where}"
             f" GROUP BY t HAVING {some} > 0 ORDER BY t",
             (robot, from_ms, to_ms),
-        ).fetchall()
-    else:
-        sql = f"SELECT ?, {columns} {where} GROUP BY robot HAVING {some} > 0"
-        spans = pairwise(edges_ms)
-        rows = [
-            row
-            for start, end in spans
-            for row in connection.execute(
-                sql, (start, robot, max(start, from_ms), min(end, to_ms))
-            ).fetchall()
-        ]
-    return _columns(rows, metrics)
+        )
+        return _columns(iter(lambda: found.fetchmany(_ROWS_AT_ONCE), []), metrics)
+    sql = f"SELECT ?, {columns} {where} GROUP BY robot HAVING {some} > 0"
+    return _columns(
+        (
+            connection.execute(sql, (start, robot, max(start, from_ms), min(end, to_ms))).fetchall()
+            for start, end in pairwise(edges_ms)
+        ),
+        metrics,
+    )
 
 
-def _columns(rows: Iterable[tuple[Any, ...]], metrics: Sequence[str]) -> Bucket:
-    turned = list(zip(*rows, strict=True)) or [()] * (1 + 3 * len(metrics))
+def _columns(chunks: Iterable[list[tuple[Any, ...]]], metrics: Sequence[str]) -> Bucket:
+    """Turn rows into columns, chunk by chunk: one big step would hold the interpreter's lock."""
+    columns: list[list[Any]] = [[] for _ in range(1 + 3 * len(metrics))]
+    for rows in chunks:
+        for column, values in zip(columns, zip(*rows, strict=True), strict=False):
+            column.extend(values)
     return Bucket(
-        list(turned[0]),
+        columns[0],
         {
-            name: (list(turned[at]), list(turned[at + 1]), list(turned[at + 2]))
-            for at, name in zip(range(1, 1 + 3 * len(metrics), 3), metrics, strict=True)
+            name: (columns[at], columns[at + 1], columns[at + 2])
+            for at, name in zip(range(1, len(columns), 3), metrics, strict=True)
         },
     )
 
