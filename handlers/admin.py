@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from gateway.core.times import rfc3339
-from gateway.web.params import ids_from_body, int_query, path_number
 
+from gateway.core.times import rfc3339
 from gateway.journal.port import Journal
 from gateway.records.port import DeadLetterRow
 from gateway.services.deadletters import DeadLetters
 from gateway.services.ledger import Ledger
 from gateway.web.answer import json_answer
+from gateway.web.params import ids_from_body, int_query, path_number
 
 
 class AdminRoutes:

@@ -15,10 +15,14 @@ from gateway.services.readiness import Readiness
 class LiveCounts(Protocol):
     """What the live view counts, by kind."""
 
-    received: Mapping[int, int]
-    applied: Mapping[int, int]
-    stale: Mapping[int, int]
-    refused: Mapping[int, int]
+    @property
+    def received(self) -> Mapping[int, int]: ...
+    @property
+    def applied(self) -> Mapping[int, int]: ...
+    @property
+    def stale(self) -> Mapping[int, int]: ...
+    @property
+    def refused(self) -> Mapping[int, int]: ...
 
 
 def wire_ledger(

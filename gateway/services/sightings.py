@@ -1,31 +1,14 @@
 """Robots that only poses speak of: history learns from the live view that they are there."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from gateway.records.port import RobotRow
+from gateway.services.robots import LiveRobots
 
 
-class Sighted(Protocol):
-    """What is used of a robot in the live view."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def last_seen(self) -> int: ...
-    @property
-    def pose(self) -> dict[str, Any] | None: ...
-
-
-class View(Protocol):
-    """What is used of the live view."""
-
-    def robots(self) -> Sequence[Sighted]: ...
-
-
-def sightings(view: View) -> Callable[[int], Iterable[RobotRow]]:
+def sightings(view: LiveRobots) -> Callable[[int], Iterable[RobotRow]]:
     """Return a function: the robots seen after a receive time in ms, as upserts."""
 
     def since(after_ms: int) -> Iterable[RobotRow]:

@@ -1,0 +1,103 @@
+"""The composition root: the only module that knows every part.
+
+Read ``serve`` from top to bottom for the start order, and backwards for the shutdown order: sockets
+close and streams end first, then the tasks stop, then the journal and the stores close.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.aio.looplag import LoopLag
+from gateway.aio.supervisor import Supervisor
+from gateway.bus.open import address, open_bus
+from gateway.config.model import Config, MqttBus
+from gateway.journal.open import open_journal
+from gateway.records.open import open_records
+from gateway.services.archive import KINDS, Archive
+from gateway.services.deadletters import DeadLetters
+from gateway.services.figures import Figures
+from gateway.services.history import History
+from gateway.services.ingest import Ingest
+from gateway.services.intake import Intake
+from gateway.services.ledger import Ledger
+from gateway.services.live import Live
+from gateway.services.overview import wire_ledger, wire_readiness
+from gateway.services.readiness import Readiness
+from gateway.services.robots import Robots
+from gateway.services.sightings import sightings
+from gateway.web.access import Access
+from gateway.web.app import build_app, listening
+from handlers.admin import AdminRoutes
+from handlers.events import EventRoutes
+from handlers.health import HealthRoutes
+from handlers.robots import RobotRoutes
+from handlers.sensor_data import SensorDataRoutes
+from handlers.spa import SpaRoutes
+from handlers.ws import WsRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the gateway answers; an empty string is a listener that is off."""
+
+    http: str
+    https: str
+    mqtt: str
+
+
+def now_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listening], None]) -> None:
+    """Run the gateway until ``stop`` is set. ``on_ready`` is called when every listener is open.
+
+    Raises:
+        OSError: a port or the data directory cannot be used; the message says what to change.
+    """
+    directory = config.data.dir
+    ledger, readiness, lag = Ledger(now_ms()), Readiness(now_ms), LoopLag()
+    live = Live(config.live)
+    async with (
+        open_journal(config.journal, directory) as journal,
+        open_records(config.records, directory) as store,
+        Supervisor() as tasks,
+    ):
+        ingest = Ingest(
+            journal, live.publish, prefix=config.bus.prefix, site=config.site.id, now_ms=now_ms
+        )
+        archive = Archive(journal.reader("records", KINDS), store, seen=sightings(live))
+        tasks.spawn("loop lag", lag.run)
+        tasks.spawn("journal to history", archive.run)
+        tasks.spawn("live view", live.run)
+        async with open_bus(config.bus, ingest, site=config.site.id) as bus:
+            journal.on_pressure(bus.pause, bus.resume)
+            wire_ledger(ledger, journal, ingest, live, archive)
+            wire_readiness(readiness, journal, bus, archive)
+            figures = Figures(
+                ledger, journal, lag, parts={"bus": bus.figures, "live": live.figures}
+            )
+            history = History(
+                store, Intake(ingest, journal, archive), timezone=config.site.timezone
+            )
+            mqtt = address(bus)
+            broker = config.bus.url if isinstance(config.bus, MqttBus) else mqtt
+            page = SpaRoutes(mqtt=broker, topics=f"{config.bus.prefix}/{config.site.id}")
+            routes = [
+                *AdminRoutes(ledger, journal, DeadLetters(store, ingest)).routes(),
+                *EventRoutes(live, config.live).routes(),
+                *HealthRoutes(readiness, figures).routes(),
+                *page.routes(),
+                *RobotRoutes(Robots(store, live)).routes(),
+                *SensorDataRoutes(history).routes(),
+                *WsRoutes(live).routes(),
+            ]
+            access = Access.on_loopback(config.http.host)
+            app = build_app(routes, http=config.http, on_drain=live.close, access=access)
+            async with listening(app, config.http) as (host, port):
+                on_ready(Listening(f"http://{host}:{port}", "", mqtt))
+                await stop.wait()
+                readiness.stopping()
