@@ -77,6 +77,7 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="the slow reader for 10 minutes")
     parser.add_argument("--runs", type=int, default=3, help="runs of each figure (median)")
     parser.add_argument("--dir", type=Path, default=ROOT / "data", help="where to write meanwhile")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON file to write")
     args = parser.parse_args()
     try:
         figures = chosen(args.only)
@@ -94,11 +95,11 @@ def main() -> int:
         if disk.filesystem in ("tmpfs", "ramfs"):
             say("[bold red]that is memory, not a disk: choose another with --dir[/bold red]")
         rows, broken = measure(figures, ctx)
-    write(rows)
+    write(rows, args.out)
     show(rows)
     if SHARED:
         say("[bold red]one core only: these figures are too low[/bold red]")
-    say(f"{len(rows)} rows in {RESULTS.name}, {time.monotonic() - began:.0f} s in all")
+    say(f"{len(rows)} rows in {args.out.name}, {time.monotonic() - began:.0f} s in all")
     for text in broken:
         say(f"[bold red]check failed[/bold red]: {text}")
     return 1 if broken else 0

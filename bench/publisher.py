@@ -36,9 +36,10 @@ class Connection:
         self._view = memoryview(run.data)
         self._rest = b""  # of a PUBACK cut in two (MQTT 5)
         self._version = version
-        self._slide()
+        self.slide()
 
-    def _slide(self) -> None:
+    def slide(self) -> None:
+        """Allow as many more bytes as PUBACKs came."""
         done = self.acked // 4
         free = done + self._window
         if free >= self.run.count or len(self.run.acks) == 4:
@@ -67,7 +68,7 @@ class Connection:
         if data != expected:
             raise Refused(f"PUBACKs out of order after {self.acked // 4}: {data[:12].hex()}")
         self.acked += len(data)
-        self._slide()
+        self.slide()
         return self.acked == len(self.run.acks)
 
     def _shorten(self, data: bytes) -> bytes:

@@ -97,7 +97,7 @@ def say(text: str) -> None:
     console.print(f"[dim]\\[bench][/dim] {text}", soft_wrap=True)
 
 
-def write(rows: Iterable[Row], path: Path = RESULTS) -> None:
+def write(rows: Iterable[Row], path: Path) -> None:
     """Write the rows in the shape of docs/api.md."""
     data = [msgspec.to_builtins(row) for row in rows]
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
