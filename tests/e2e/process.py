@@ -73,16 +73,23 @@ class GatewayProcess:
         """kill -9, as a power cut of the process."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._reap(timeout_s=10)
 
     def stop(self, timeout_s: float = 10) -> float:
         """SIGTERM; return the seconds it took."""
         assert self._process is not None
         began = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(timeout=timeout_s)
+        code = self._reap(timeout_s)
         assert code == 0, f"exit code {code}; log: {self.log.read_text()[-2000:]}"
         return time.monotonic() - began
+
+    def _reap(self, timeout_s: float) -> int:
+        assert self._process is not None
+        code = self._process.wait(timeout=timeout_s)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
 
     def get(self, path: str) -> Any:
         """GET JSON; a problem answer is returned as well."""
