@@ -13,7 +13,7 @@ from aiohttp import web
 
 @dataclass
 class Chain:
-    """``deliver(seq)`` is the seq that arrives, None loses the pose; ``ack`` answers a packet id."""
+    """``deliver(seq)`` is the seq that arrives, None: none does; ``ack`` answers a packet id."""
 
     deliver: Callable[[int], int | None] = lambda seq: seq
     ack: Callable[[int], bytes] = lambda packet_id: b"\x40\x02" + packet_id.to_bytes(2, "big")
