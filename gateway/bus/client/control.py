@@ -1,0 +1,139 @@
+"""The control side: what the gateway itself publishes, at low rates, on aiomqtt."""
+
+import asyncio
+import logging
+import time
+from random import Random
+from typing import Final
+
+import aiomqtt
+
+from gateway.bus.client.identity import Address, Login
+from gateway.config.model import MqttBus
+from gateway.core.backoff import Backoff
+from gateway.core.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+_FAREWELL_S: Final = 1.0  # a stop does not wait longer for the broker
+
+
+class Control:
+    """A second connection, up while the data connection is.
+
+    Whether the gateway is there stands retained in ``topic``:
+    ``{"state":"online"|"offline","ts":<Unix ms>}``; as a will too, with the time of the connect.
+    """
+
+    def __init__(
+        self,
+        config: MqttBus,
+        address: Address,
+        *,
+        client_id: str,
+        topic: str,
+        backoff: Backoff,
+    ) -> None:
+        self._config = config
+        self._address = address
+        self._client_id = client_id
+        self._topic = topic
+        self._backoff = backoff
+        self._rng = Random()  # noqa: S311 - jitter, not a secret
+        self._wanted = asyncio.Event()
+        self._login: Login | None = None
+        self._version = aiomqtt.ProtocolVersion.V5
+        self._client: aiomqtt.Client | None = None
+
+    def stand_up(self, login: Login, *, version: str) -> None:
+        """Connect as the data connection did; it is up."""
+        self._login = login
+        self._version = (
+            aiomqtt.ProtocolVersion.V5 if version == "5" else aiomqtt.ProtocolVersion.V311
+        )
+        self._wanted.set()
+
+    def stand_down(self) -> None:
+        """Make no new connection until ``stand_up``."""
+        self._wanted.clear()
+
+    @property
+    def connected(self) -> bool:
+        """Whether ``publish`` has somewhere to send to."""
+        return self._client is not None
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        """Send, and wait for the broker's acknowledgement at QoS 1 and 2.
+
+        Raises:
+            Unavailable: as ``port.Bus.publish``; the message may have been sent all the same.
+        """
+        client = self._client
+        if client is None:
+            raise Unavailable("The MQTT broker is away.", dependency="bus")
+        try:
+            await client.publish(
+                topic, payload, qos=qos, retain=retain, timeout=self._config.timeout_s
+            )
+        except (aiomqtt.MqttError, ValueError) as error:
+            raise Unavailable(
+                "The MQTT broker did not acknowledge in time.", dependency="bus"
+            ) from error
+
+    async def run(self) -> None:
+        """Stay connected while the data connection is up."""
+        attempt = 0
+        while True:
+            await self._wanted.wait()
+            try:
+                async with self._make() as client:
+                    attempt = 0
+                    await self._serve(client)
+            except aiomqtt.MqttError as error:
+                log.warning("bus control away: broker=%s reason=%s", self._address, error)
+            await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
+            attempt += 1
+
+    async def _serve(self, client: aiomqtt.Client) -> None:
+        """Say that we are there, wait until the connection is lost, and if we leave say that."""
+        await client.publish(self._topic, _state("online"), qos=1, retain=True)
+        self._client = client
+        try:
+            async for _ in client.messages:  # none was subscribed to: this waits for the end
+                pass
+        except asyncio.CancelledError:
+            self._client = None
+            await self._farewell(client)
+            raise
+        finally:
+            self._client = None
+
+    async def _farewell(self, client: aiomqtt.Client) -> None:
+        try:
+            await client.publish(
+                self._topic, _state("offline"), qos=1, retain=True, timeout=_FAREWELL_S
+            )
+        except aiomqtt.MqttError as error:
+            log.info("bus control left unsaid: broker=%s reason=%s", self._address, error)
+
+    def _make(self) -> aiomqtt.Client:
+        login = self._login
+        assert login is not None, "stand_up comes first"  # noqa: S101
+        will = aiomqtt.Will(self._topic, _state("offline"), qos=1, retain=True)
+        return aiomqtt.Client(
+            self._address.host,
+            self._address.port,
+            identifier=self._client_id,
+            username=login.user,
+            password=login.password,
+            protocol=self._version,
+            tls_context=login.tls,
+            will=will,
+            timeout=self._config.timeout_s,
+            keepalive=self._config.keepalive_s,
+            logger=log,
+        )
+
+
+def _state(state: str) -> bytes:
+    return b'{"state":"%s","ts":%d}' % (state.encode(), time.time_ns() // 1_000_000)
