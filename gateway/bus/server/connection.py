@@ -10,7 +10,6 @@ from gateway.bus.server.session import Session
 from gateway.bus.server.wire import Registry
 from gateway.core import mqtt311
 from gateway.core.mqtt import (
-    CONNECT,
     DISCONNECT,
     NEEDS_FLAGS,
     PINGREQ,
@@ -66,8 +65,6 @@ class Connection(Link):
             raise ProtocolError(Reason.MALFORMED, "reserved bits of the fixed header")
         session, dialect = self.session, self.dialect
         if session is None or dialect is None:
-            if kind != CONNECT:
-                raise ProtocolError(Reason.PROTOCOL, "the first packet is not CONNECT")
             self._open(data, pos, at, stop)
         elif kind == PUBLISH:
             self._publish(session, dialect, head, data, pos, at, stop, items, acks)

@@ -10,7 +10,7 @@ from gateway.bus.server.dialect import Dialect, Scan
 from gateway.bus.server.session import Session
 from gateway.bus.server.wire import Registry, Wire
 from gateway.core import mqtt311
-from gateway.core.mqtt import PUBLISH, ProtocolError, Reason, frame
+from gateway.core.mqtt import CONNECT, PUBLISH, ProtocolError, Reason, frame
 
 _HELD: Final = 16_384  # bytes of PUBLISHes kept per client while paused; then it is not read
 
@@ -127,6 +127,8 @@ class Link(Wire):
                     self.quiet.clear()
             if self._scan is not None and not holding:
                 pos = self._scan(data, pos, self.quiet, items, acks)
+            elif self.session is None and data[pos] != CONNECT << 4:
+                raise ProtocolError(Reason.PROTOCOL, "the first packet is not CONNECT")
             at, stop = frame(data, pos, limit)
             if not stop or stop > size:
                 break

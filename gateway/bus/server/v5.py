@@ -51,7 +51,7 @@ def _reason_of(error: Exception) -> ProtocolError:
     detail = str(error)
     if "alias" in detail:  # 0, or an empty topic without one (3.3.2.3.4)
         return ProtocolError(Reason.TOPIC_ALIAS, detail)
-    if "Duplicate" in detail:  # a property twice is a protocol error, not malformed (2.2.2.2)
+    if "Duplicate" in detail or "!= 0" in detail:  # protocol errors, not malformed (2.2.2.2)
         return ProtocolError(Reason.PROTOCOL, detail)
     return _malformed(detail)
 
@@ -83,8 +83,6 @@ class V5:
 
     def connect(self, data: bytes, pos: int, at: int, stop: int) -> Connect:
         packet = _read(mqtt5.ConnectPacket, CONNECT << 4, data, pos, at, stop)
-        if packet.receive_max == 0 or packet.max_packet_size == 0:
-            raise ProtocolError(Reason.PROTOCOL, "receive maximum or maximum packet size of 0")
         will = None
         if packet.will is not None:
             will = Will(
