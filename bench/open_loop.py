@@ -39,7 +39,7 @@ class Outcome:
     delivered: int = 0  # poses that reached the first reader
     conflated: int = 0
     missing: int = 0  # robots whose newest pose did not arrive
-    disordered: int = 0  # frames whose offset did not rise, poses older than the one before
+    disordered: int = 0  # frames whose offset fell, poses older than the one before
     frames: int = 0  # of all readers, while the clock ran
     poses: int = 0  # in those frames
     seconds: float = 0.0  # of the clock
@@ -192,7 +192,7 @@ class OpenLoop:
             seen = understand(payload)
             if seen.kind != "pose":
                 continue
-            if 0 <= seen.offset <= self._offsets[index]:
+            if 0 <= seen.offset < self._offsets[index]:  # part of a lap may repeat the offset
                 self._out.disordered += 1
             self._offsets[index] = seen.offset
             if running:
