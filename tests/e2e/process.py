@@ -66,6 +66,9 @@ class GatewayProcess:
         line = self._process.stdout.readline()
         self.started_s = time.monotonic() - began
         match = LISTENING.match(line)
+        if not match:
+            self._process.kill()
+            self._reap(timeout_s=10)
         assert match, f"no listening line but {line!r}; log: {self.log.read_text()[-2000:]}"
         self.http, self.mqtt = int(match["http"]), int(match["mqtt"] or 0)
 
