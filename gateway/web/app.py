@@ -10,6 +10,7 @@ from aiohttp import http_parser, web
 
 from gateway.config.model import Http
 from gateway.web.access import Access, guard, harden
+from gateway.web.connection import Site
 from gateway.web.errors import errors_to_responses
 
 
@@ -69,9 +70,8 @@ async def listening(app: web.Application, http: Http) -> AsyncIterator[tuple[str
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, http.host, http.port, backlog=http.backlog, reuse_address=True)
         try:
-            await site.start()
+            await Site(runner, http).start()
         except OSError as exc:
             raise _cannot_listen(exc, http) from exc
         host, port = runner.addresses[0][:2]

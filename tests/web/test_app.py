@@ -1,4 +1,5 @@
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -250,6 +251,48 @@ async def test_the_default_port_may_be_left_out(client: aiohttp.ClientSession) -
     headers = {"Host": "localhost", "Origin": "http://localhost:80"}
     async with client.post("/api/thing", headers=headers) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"BOGUS\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS on the plain port
+    ],
+)
+async def test_what_is_not_http_is_answered_and_closed(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    http = Http(port=0, drain_s=0.2)
+    app = build_app(ROUTES, http=http, on_drain=_drained, access=LOCAL)
+    async with listening(app, http) as (host, port), asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    assert head.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+    assert b"\r\nServer:" not in head
+    assert json.loads(body)["code"] == "INVALID"
+    assert caplog.text == ""  # whoever scans the port does not fill the log
+
+
+async def test_http_1_1_needs_a_host() -> None:
+    http = Http(port=0, drain_s=0.2)
+    app = build_app(ROUTES, http=http, on_drain=_drained, access=LOCAL)
+    async with listening(app, http) as (host, port), asyncio.timeout(5):
+        for sent, status in [
+            (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"400"),
+            (b"GET / HTTP/1.1\r\nConnection: close\r\nHost: a\r\nHost: localhost\r\n\r\n", b"400"),
+            (b"GET / HTTP/1.0\r\n\r\n", b"200"),
+        ]:
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(sent)
+            assert (await reader.read()).split()[1] == status
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_a_taken_port_is_named_with_the_way_out() -> None:
