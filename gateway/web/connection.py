@@ -66,9 +66,13 @@ class Site(web.BaseSite):
     async def start(self) -> None:
         """Open the port. Raises OSError."""
         await super().start()
-        loop, manager = asyncio.get_running_loop(), self._runner.server
+        loop = asyncio.get_running_loop()
+        manager = cast("web.Server", self._runner.server)  # BaseSite refuses a runner without one
+        no_log = cast("logging.Logger", None)  # as AppRunner passes it
         self._server = await loop.create_server(
-            partial(Connection, manager, loop=loop, access_log=None, keepalive_timeout=KEEPALIVE_S),
+            partial(
+                Connection, manager, loop=loop, access_log=no_log, keepalive_timeout=KEEPALIVE_S
+            ),
             self._http.host,
             self._http.port,
             backlog=self._http.backlog,
