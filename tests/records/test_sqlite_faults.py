@@ -17,6 +17,8 @@ from gateway.core.errors import Unavailable
 from gateway.records.open import open_records
 from gateway.records.port import ReadingRow, RecordStore, Writes
 from gateway.records.sqlite.database import migrations
+from gateway.records.sqlite.store import open_store
+from gateway.records.sqlite.writes import Bounds
 
 CONFIG = SqliteRecords()
 FILE = "records.db"
@@ -164,14 +166,11 @@ async def test_a_lock_of_another_process_is_unavailable_and_passes(tmp_path: Pat
         assert await times(store) == [0, 1]
 
 
-async def test_a_question_that_takes_too_long_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_question_that_takes_too_long_ends(tmp_path: Path) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    monkeypatch.setattr("gateway.records.sqlite.store.READ_S", 0.1)
-    async with open_records(CONFIG, tmp_path) as store:
+    async with open_store(tmp_path / FILE, Bounds(1, 1), read_s=0.1) as store:
         with pytest.raises(Unavailable):
-            await store._ask(lambda c: c.execute(endless).fetchone())  # type: ignore[attr-defined]
+            await store._ask(lambda c: c.execute(endless).fetchone())
         assert await times(store) == []  # the thread is free again
 
 

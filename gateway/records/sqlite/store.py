@@ -99,8 +99,13 @@ class SqliteRecordStore:
 
 
 @asynccontextmanager
-async def open_store(path: Path, bounds: writes.Bounds) -> AsyncIterator[SqliteRecordStore]:
-    """Open the store at ``path``. The file itself is opened by the first call that needs it."""
+async def open_store(
+    path: Path, bounds: writes.Bounds, *, read_s: float = READ_S
+) -> AsyncIterator[SqliteRecordStore]:
+    """Open the store at ``path``. The file itself is opened by the first call that needs it.
+
+    A question that takes longer than ``read_s`` is ended and answered with Unavailable.
+    """
     database = Database(path)
     async with (
         open_worker(
@@ -111,10 +116,10 @@ async def open_store(path: Path, bounds: writes.Bounds) -> AsyncIterator[SqliteR
         ) as writer,
         open_worker(
             DEPENDENCY,
-            partial(Session, database, writes=False, deadline_s=READ_S),
+            partial(Session, database, writes=False, deadline_s=read_s),
             threads=READERS,
             capacity=WAITING_READS,
-            deadline_s=READ_S,
+            deadline_s=read_s,
         ) as readers,
     ):
         yield SqliteRecordStore(writer, readers, bounds)
