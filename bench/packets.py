@@ -115,6 +115,7 @@ def build(
 ) -> Run:
     """Build ``count`` messages, over ``robots`` in turn, each with a sequence number of its own.
 
+    A robot's next message is of a later millisecond, as no robot sends twice in one.
     With QoS 0 one more follows with QoS 1: its PUBACK says that all before it were taken.
     """
     make = pose if kind == "pose" else sensor
@@ -123,7 +124,7 @@ def build(
     parts = [
         publish(
             topics[i % len(topics)],
-            make(FIRST_SEQ + first + i, now),
+            make(FIRST_SEQ + first + i, now + i // len(topics)),
             qos=qos,
             packet_id=i % MAX_ID + 1,
             version=version,
@@ -134,7 +135,7 @@ def build(
     if any(len(part) != size for part in parts):
         raise ValueError("packets of one run must have one length")
     if qos == 0:
-        last = make(FIRST_SEQ + first + count, now)
+        last = make(FIRST_SEQ + first + count, now + 1 + count // len(topics))
         parts.append(publish(topics[0], last, qos=1, packet_id=1, version=version))
         return Run(b"".join(parts), size, count, puback(1))
     acks = b"".join(puback(i % MAX_ID + 1) for i in range(count))
