@@ -24,6 +24,15 @@ def ports(config: Config) -> Iterator[Finding]:
         yield _port("port MQTT", "bus.port", bus.host, bus.port, running=running)
 
 
+def taken(config: Config) -> list[str]:
+    """Return why listeners cannot open, one sentence each."""
+    listeners = {"http.port": (config.http.host, config.http.port)}
+    if isinstance(config.bus, EmbeddedBus):
+        listeners["bus.port"] = (config.bus.host, config.bus.port)
+    findings = [_port(key, key, *place, running=False) for key, place in listeners.items()]
+    return [f"{f.what}: {f.found}: {f.advice}" for f in findings if f.level is Level.FAIL]
+
+
 def bind_error(host: str, port: int) -> int:
     """Return 0 when a listener could open on ``host`` and ``port``, else the errno of why not."""
     if port == 0:

@@ -1,6 +1,7 @@
 """``edge-gateway run``: the process around ``serve``: loop, signals, limits, service manager."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 _GC_THRESHOLDS: Final = (10_000, 20, 20)
 """The default of 700 allocations collects thousands of times a second under load. What lives from
 the start on is frozen, so that a full collection looks at connections only."""
+
+_ADDRESS_ERRORS: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 def run(config: Config, environ: Mapping[str, str]) -> int:
@@ -61,7 +64,7 @@ def guarded(
             if ready.is_set() or reason is None:
                 log.critical("gateway failed", exc_info=exc)
                 return FAILED
-            complain(str(reason) or type(reason).__name__)
+            complain(_explained(reason, config))
             return BAD_CONFIG if isinstance(reason, ConfigError) else FAILED
     return os.EX_OK
 
@@ -115,6 +118,16 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as exc:
             log.warning("open files stay limited: soft=%d hard=%d error=%s", soft, hard, exc)
+
+
+def _explained(reason: ConfigError | OSError, config: Config) -> str:
+    """Return what to do; for an address that cannot be listened on, the doctor knows which."""
+    if isinstance(reason, OSError) and reason.errno in _ADDRESS_ERRORS:
+        from gateway.cli.network import taken
+
+        if found := taken(config):
+            return "\n".join(found)
+    return str(reason) or type(reason).__name__
 
 
 def _mendable(exc: BaseException) -> ConfigError | OSError | None:
