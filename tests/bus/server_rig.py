@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
 import mqtt5
 import msgspec
@@ -124,12 +124,12 @@ async def client(
     version: int = 4,
     *,
     present: bool = False,
-    **more: object,
+    **more: Any,
 ) -> AsyncIterator[Raw]:
     """Open a client that is connected; ``more`` goes into its CONNECT."""
     raw = await Raw.open(on)
     async with raw:
-        raw.send(connect(client_id, version, **more))  # type: ignore[arg-type]
+        raw.send(connect(client_id, version, **more))
         head, body = await raw.packet()
         assert (head, body[:2]) == (0x20, bytes((present, 0)))
         yield raw

@@ -25,9 +25,10 @@ _SPARE: Final = 64  # connections above the limit of clients that are told so, a
 _GOODBYE_S: Final = 0.4  # for the last bytes of all clients when the server stops
 _SWEEP_S: Final = 0.5
 _SLICE_S: Final = 0.005  # of the loop at once, for what was held while paused
-_RECEIVE_BYTES: Final = 131_072
-"""Kernel buffer per connection (it takes twice that): what one client can have read in one turn of
-the loop, so that a flood from one leaves the others their share."""
+_KERNEL_BYTES: Final = 131_072
+"""Kernel buffer per connection and direction (Linux takes twice that). Reading: what one client can
+have read in one turn of the loop, so that a flood from one leaves the others their share. Writing:
+left alone it grows to megabytes for a client that does not read, beyond every limit here."""
 
 
 class EmbeddedServer:
@@ -156,7 +157,8 @@ async def _listen(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Set here, these hold for every connection that is accepted.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
         sock.settimeout(0)
