@@ -201,10 +201,10 @@ def test_a_published_robot_is_on_the_page(site: Site, english: Browser) -> None:
 
 
 def test_text_from_a_robot_is_text(site: Site, english: Browser) -> None:
-    english.driver.get(site.url)
-    english.shows("#live", "Live")
+    site.publish("event", code="BEFORE")
     site.publish("state", state="idle", battery=50)
-    english.shows("#events", "idle")
+    english.driver.get(site.url)
+    english.shows("#events", "BEFORE")  # what happened before the page was opened
     site.publish("state", state="error", error="<img src=x onerror=alert(1)>")
     english.shows("#events", "<img src=x onerror=alert(1)>")
     assert english.driver.find_elements(By.TAG_NAME, "img") == []
