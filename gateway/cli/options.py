@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -66,4 +67,13 @@ def fail(message: str, code: int) -> NoReturn:
 
 def write_json(value: Any) -> None:
     """Write ``value`` to stdout as one line of JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    say(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def say(line: str) -> None:
+    """Write ``line`` to stdout; end the process when nobody reads it any more (``| head``)."""
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit fails too
+        raise SystemExit(FAILED) from None

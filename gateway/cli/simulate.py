@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-import typer
 import uvloop
 
 from gateway.aio.supervisor import Supervisor
 from gateway.cli.fleet import Fleet, Tally
-from gateway.cli.options import FAILED, UNREACHABLE, complain, write_json
+from gateway.cli.options import FAILED, UNREACHABLE, complain, say, write_json
 from gateway.cli.target import Plan, Target
 
 _REPORT_S: Final = 5.0
@@ -26,7 +25,7 @@ def simulate(target: Target, plan: Plan, *, as_json: bool) -> int:
     """
     show = write_json if as_json else _print
     if not as_json:
-        typer.echo(
+        say(
             f"{plan.robots} robots at {plan.hz:g} Hz, QoS {plan.qos}, "
             f"{min(plan.connections, plan.robots)} connections to {target.host}:{target.port}, "
             f"topics {target.prefix}/{target.site}/..."
@@ -78,4 +77,4 @@ def _print(figures: dict[str, Any]) -> None:
         "{seconds:>6.0f} s  {online}/{robots} online  {rate} msg/s  {sent} sent  "
         "{acknowledged} of {certain} acknowledged  {commands} commands"
     ).format(**figures)
-    typer.echo(line + (f"  trouble: {figures['trouble']}" if figures["trouble"] else ""))
+    say(line + (f"  trouble: {figures['trouble']}" if figures["trouble"] else ""))

@@ -39,6 +39,7 @@ class _View:
 
     url: str
     trouble: str = "connecting"
+    since_s: float = field(default_factory=time.monotonic)
     poses: dict[str, dict[str, Any]] = field(default_factory=dict)
     air: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen_s: dict[str, deque[float]] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class _View:
         seen, now_s = self.seen_s.get(robot, deque()), time.monotonic()
         while seen and seen[0] < now_s - _RATE_S:
             seen.popleft()
-        return len(seen) / _RATE_S
+        return len(seen) / min(_RATE_S, max(now_s - self.since_s, 1.0))
 
 
 def watch(config: Config, url: str, *, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import urllib.request
 from io import StringIO
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from rich.console import Console
 
 from gateway.cli.watch import arrow, table
-from tests.cli.command import Running, gateway, run
+from tests.cli.command import COMMAND, Running, environment, gateway, run
+
+PROGRAM = " ".join(COMMAND)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,26 @@ def test_the_fleet_is_seen_through_the_gateway(tmp_path: Path) -> None:
         assert watching.stop() == 0
         assert get(f"{url}/api/admin/ledger")["unaccounted"] == 0
         assert {item["id"] for item in get(f"{url}/api/robots")["items"]} == seen
+        assert running.stop() == 0
+
+
+def test_a_reader_that_leaves_ends_the_command(tmp_path: Path) -> None:
+    with gateway(tmp_path) as (running, url, mqtt):
+        (tmp_path / "fleet").mkdir()
+        words = ("--host", "127.0.0.1", "--port", str(mqtt), "--robots", "2", "--hz", "20")
+        with Running("simulate", *words, cwd=tmp_path / "fleet") as driving:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", f"{PROGRAM} watch --json --url {url} | head -1"],
+                env=environment(),
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert json.loads(done.stdout)["id"].startswith("sim-")
+            assert (done.returncode, done.stderr) == (1, "")
+            assert driving.stop() == 0
         assert running.stop() == 0
 
 
