@@ -130,7 +130,8 @@ class RecordStore(Protocol):
 
     Idempotent: a reading with a (robot, ts, seq) or, without seq, a (robot, ts) that is there
     already changes nothing and counts as duplicate; dead letters and events go by offset and rts.
-    (seq alone is no name: a robot that restarts counts from 0 again, and its data is new.)
+    (seq alone is no name: a robot that restarts counts from 0 again, and its data is new. But a
+    robot without a clock, ts = rts, that repeats a seq and every value within a day sent it again.)
     Durability: when ``write`` returns, the transaction is on disk (fsync).
     Ranges are [from, to) in device ms. Failure: Unavailable when the store does not answer in time.
     """

@@ -117,6 +117,25 @@ async def test_which_readings_are_the_same(
     assert [total.readings for total in await store.totals()] == [1 + new]
 
 
+@pytest.mark.parametrize(
+    ("again", "new"),
+    [
+        pytest.param({}, 0, id="sent again"),
+        pytest.param({"pm25": 2.0}, 1, id="other values: the robot began to count again"),
+        pytest.param({"ts": 2_000 + 86_400_000, "rts": 2_000 + 86_400_000}, 1, id="a day later"),
+        pytest.param({"rts": 3_000}, 1, id="with a clock"),
+    ],
+)
+async def test_a_robot_without_a_clock_may_send_again(
+    store: RecordStore, again: dict[str, float], new: int
+) -> None:
+    first = ReadingRow(robot="r1", ts=1_000, rts=1_000, seq=7, pm25=1.0)
+    second = msgspec.structs.replace(first, **{"ts": 2_000, "rts": 2_000, **again})
+    await store.write(Writes(readings=[first]))
+    written = await store.write(Writes(readings=[second]))
+    assert (written.readings_new, written.readings_duplicate) == (new, 1 - new)
+
+
 async def test_the_same_time_of_another_robot_is_another_reading(store: RecordStore) -> None:
     written = await store.write(Writes(readings=[reading(7, "r1"), reading(7, "r2")]))
     assert written.readings_new == 2

@@ -40,6 +40,21 @@ _INSERT_UNNUMBERED: Final = (
     f"INSERT INTO readings ({_names(_READING_COLUMNS)}) SELECT {_places(_READING_COLUMNS)}"  # noqa: S608
     " WHERE NOT EXISTS (SELECT 1 FROM readings WHERE robot = ?1 AND ts = ?2)"
 ).replace("SELECT ?, ?,", "SELECT ?1, ?2,", 1)
+# A robot without a clock gets the receive time, so what it sends again after a lost PUBACK comes with
+# another time. Its number and all of its values tell: a number alone may begin again with a reboot.
+_DAY_MS: Final = 86_400_000
+_INSERT_CLOCKLESS: Final = (
+    f"INSERT INTO readings ({_names(_READING_COLUMNS)})"  # noqa: S608
+    f" SELECT {', '.join(f'?{n}' for n in range(1, len(_READING_COLUMNS) + 1))}"
+    " WHERE NOT EXISTS (SELECT 1 FROM readings WHERE ts = rts AND seq >= 0"
+    f" AND robot = ?1 AND seq = ?4 AND ts > ?2 - {_DAY_MS} AND "
+    + " AND ".join(
+        f"{column} IS ?{n}"
+        for n, column in enumerate(_READING_COLUMNS, 1)
+        if column not in ("robot", "ts", "rts", "seq")
+    )
+    + ") ON CONFLICT DO NOTHING"
+)
 _ADD_TOTAL: Final = (
     "INSERT INTO reading_totals VALUES (?, ?, ?, ?) ON CONFLICT (robot) DO UPDATE SET"
     " readings = readings + excluded.readings,"
@@ -106,10 +121,15 @@ def _readings(connection: Connection, rows: Sequence[ReadingRow]) -> int:
     new = 0
     for robot, group in by_robot.items():
         before = connection.total_changes
-        numbered = [msgspec.structs.astuple(row) for row in group if row.seq is not None]
+        clocked, clockless = [], []
+        for row in group:
+            if row.seq is not None:
+                (clockless if row.ts == row.rts else clocked).append(msgspec.structs.astuple(row))
         unnumbered = [_unnumbered(row) for row in group if row.seq is None]
-        if numbered:
-            connection.executemany(_INSERT_READING, numbered)
+        if clocked:
+            connection.executemany(_INSERT_READING, clocked)
+        if clockless:
+            connection.executemany(_INSERT_CLOCKLESS, clockless)
         if unnumbered:
             connection.executemany(_INSERT_UNNUMBERED, unnumbered)
         if added := connection.total_changes - before:
