@@ -4,6 +4,7 @@ Source: OASIS MQTT 3.1.1 and MQTT 5.0; section numbers are those of 5.0.
 """
 
 import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,10 @@ AUTH: Final = 15
 
 NEEDS_FLAGS: Final = {PUBREL: 2, SUBSCRIBE: 2, UNSUBSCRIBE: 2}
 """The fixed-header flags of a packet type; 0 for the others, free for PUBLISH (2.1.3)."""
+
+
+Scan = Callable[[bytes, int, Mapping[bytes, str], list[tuple[str, bytes]], list[bytes]], int]
+"""The hot loop of a version: ``gateway.core.mqtt311.scan``."""
 
 
 class Reason(enum.IntEnum):

@@ -1,12 +1,9 @@
 """What differs between the versions of MQTT, as the rest of the server sees it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.core.mqtt import Connect, Publish, Reason, Request
-
-Scan = Callable[[bytes, int, Mapping[bytes, str], list[tuple[str, bytes]], list[bytes]], int]
-"""See ``gateway.core.mqtt311.scan``."""
+from gateway.core.mqtt import Connect, Publish, Reason, Request, Scan
 
 
 class Aliases(Protocol):

@@ -6,11 +6,11 @@ from typing import Final
 
 from gateway.bus.port import Batch
 from gateway.bus.server.broker import Broker, nothing
-from gateway.bus.server.dialect import Dialect, Scan
+from gateway.bus.server.dialect import Dialect
 from gateway.bus.server.session import Session
 from gateway.bus.server.wire import Registry, Wire
 from gateway.core import mqtt311
-from gateway.core.mqtt import CONNECT, PUBLISH, ProtocolError, Reason, frame
+from gateway.core.mqtt import CONNECT, PUBLISH, ProtocolError, Reason, Scan, frame
 
 _HELD: Final = 16_384  # bytes of PUBLISHes kept per client while paused; then it is not read
 
