@@ -40,8 +40,8 @@ _INSERT_UNNUMBERED: Final = (
     f"INSERT INTO readings ({_names(_READING_COLUMNS)}) SELECT {_places(_READING_COLUMNS)}"  # noqa: S608
     " WHERE NOT EXISTS (SELECT 1 FROM readings WHERE robot = ?1 AND ts = ?2)"
 ).replace("SELECT ?, ?,", "SELECT ?1, ?2,", 1)
-# A robot without a clock gets the receive time, so what it sends again after a lost PUBACK comes with
-# another time. Its number and all of its values tell: a number alone may begin again with a reboot.
+# A robot without a clock gets the receive time, so what it sends again after a lost PUBACK comes
+# with another time. Its number and all of its values tell: a number alone may begin again.
 _DAY_MS: Final = 86_400_000
 _INSERT_CLOCKLESS: Final = (
     f"INSERT INTO readings ({_names(_READING_COLUMNS)})"  # noqa: S608
@@ -121,7 +121,8 @@ def _readings(connection: Connection, rows: Sequence[ReadingRow]) -> int:
     new = 0
     for robot, group in by_robot.items():
         before = connection.total_changes
-        clocked, clockless = [], []
+        clocked: list[tuple[object, ...]] = []
+        clockless: list[tuple[object, ...]] = []
         for row in group:
             if row.seq is not None:
                 (clockless if row.ts == row.rts else clocked).append(msgspec.structs.astuple(row))
