@@ -81,9 +81,9 @@ async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
     broker.port = free_port()
     basket = Basket()
     async with client_bus(broker.port, basket, wait=False) as bus:
-        await eventually(lambda: "away:" in bus.status().detail)
+        await eventually(lambda: "next attempt in" in bus.status().detail)
         assert not bus.status().connected
-        assert "next attempt in" in bus.status().detail
+        assert "away: Connection refused" in bus.status().detail
         with pytest.raises(Unavailable):
             await bus.publish("a/b", b"x")
         with broker:

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
@@ -44,6 +46,7 @@ class Control:
         self._login: Login | None = None
         self._version = aiomqtt.ProtocolVersion.V5
         self._client: aiomqtt.Client | None = None
+        self._stopping = False
 
     def stand_up(self, login: Login, *, version: str) -> None:
         """Connect as the data connection did; it is up."""
@@ -80,25 +83,58 @@ class Control:
                 "The MQTT broker did not acknowledge in time.", dependency="bus"
             ) from error
 
+    def stop(self) -> None:
+        """Say that ``run`` is about to be cancelled.
+
+        Before Python 3.12 ``asyncio.wait_for``, which aiomqtt uses, may lose a cancellation that
+        comes together with its result; ``run`` then ends by this.
+        """
+        self._stopping = True
+
     async def run(self) -> None:
         """Stay connected while the data connection is up."""
         attempt = 0
         while True:
             await self._wanted.wait()
             try:
-                async with self._make() as client:
+                async with self._connection() as client:
                     attempt = 0
                     await self._serve(client)
             except aiomqtt.MqttError as error:
                 log.warning("bus control away: broker=%s reason=%s", self._address, error)
+            self._end_if_stopping()
             await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
             attempt += 1
 
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiomqtt.Client]:
+        """Yield a connected client; disconnect it in the end.
+
+        aiomqtt leaves the socket open when it is cancelled while it connects, so a cancellation
+        waits for it, though not for a broker that does not answer.
+        """
+        client = self._make()
+        connecting = asyncio.get_running_loop().create_task(client.__aenter__())
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            done, _ = await asyncio.wait({connecting}, timeout=_FAREWELL_S)
+            if done and connecting.exception() is None:
+                await client.__aexit__(None, None, None)
+            connecting.cancel()
+            raise
+        try:
+            yield client
+        finally:
+            await client.__aexit__(None, None, None)
+
     async def _serve(self, client: aiomqtt.Client) -> None:
         """Say that we are there, wait until the connection is lost, and if we leave say that."""
-        await client.publish(self._topic, _state("online"), qos=1, retain=True)
-        self._client = client
+        self._end_if_stopping()
         try:
+            await client.publish(self._topic, _state("online"), qos=1, retain=True)
+            self._end_if_stopping()
+            self._client = client
             async for _ in client.messages:  # none was subscribed to: this waits for the end
                 pass
         except asyncio.CancelledError:
@@ -107,6 +143,10 @@ class Control:
             raise
         finally:
             self._client = None
+
+    def _end_if_stopping(self) -> None:
+        if self._stopping:
+            raise asyncio.CancelledError
 
     async def _farewell(self, client: aiomqtt.Client) -> None:
         try:

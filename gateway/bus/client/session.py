@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -45,7 +46,10 @@ async def connect(
     async with Supervisor() as tasks:
         tasks.spawn("bus session", bus.run)
         tasks.spawn("bus control", bus.control.run)
-        yield bus
+        try:
+            yield bus
+        finally:
+            bus.control.stop()
 
 
 class ClientBus:
@@ -166,6 +170,8 @@ class ClientBus:
             )
         except TimeoutError as error:
             raise Away(f"no connection within {timeout_s:g} s") from error
+        except ConnectionError as error:  # asyncio's own text repeats the address
+            raise Away(os.strerror(error.errno) if error.errno else str(error)) from error
         except (OSError, UnicodeError, Unusable) as error:
             raise Away(str(error)) from error
         try:
