@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """Own the background tasks of the process.
 
-    Leaving the block cancels the tasks and waits for them. A task that raises, or returns, takes the
-    process down; systemd restarts it. A task spawned with ``restart`` is started again instead, after
-    a growing pause.
+    Leaving the block cancels the tasks and waits for them. A task that raises, or returns, takes
+    the process down; systemd restarts it. A task spawned with ``restart`` is started again instead,
+    after a growing pause.
     """
 
     def __init__(self, rng: Random | None = None) -> None:
