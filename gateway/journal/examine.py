@@ -33,7 +33,8 @@ class NotAJournal(Exception):
 class Verdict:
     """One segment. ``problem`` is "" for an intact one.
 
-    A torn end is no problem in the last segment: it is being written, or the next start cuts it.
+    A torn end is no problem in the last segment: it is being written, or the next start cuts it;
+    nor where no record is missing: a write failed there, and was done again in the next segment.
     """
 
     name: str
@@ -126,19 +127,20 @@ class Examination:
                 found = survey(_disk, path, base, self._seed, limit=limit)
             except FileNotFoundError:  # retention was faster
                 continue
-            yield Verdict(
-                path.name, size, found, found.torn, self._problem(header, size, found, last=last)
-            )
+            problem = self._problem(header, size, found, None if last else limit)
+            yield Verdict(path.name, size, found, found.torn, problem)
 
-    def _problem(self, header: Header | None, size: int, found: Survey, *, last: bool) -> str:
-        if header is None and not (last and size < HEADER_BYTES):
+    def _problem(
+        self, header: Header | None, size: int, found: Survey, following: int | None
+    ) -> str:
+        if header is None and not (following is None and size < HEADER_BYTES):
             return "damaged header"
         if header is not None and header.epoch != self.epoch:
             return "of another journal"
         if found.damage:
             skipped = sum(size for _, size in found.damage)
             return f"{skipped} damaged bytes from byte {found.damage[0][0]}"
-        if found.torn and not last:
+        if found.torn and following is not None and found.end < following:
             return f"{found.torn} damaged bytes at the end"
         return ""
 

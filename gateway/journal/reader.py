@@ -75,7 +75,8 @@ def read_files(
                 catalog.forget(segment, "corrupt")
             place = None
             continue
-        if chunk is None:  # the segment has no more for us
+        if chunk is None or (chunk.torn and place.expect >= segment.end):
+            # The segment has no more for us. (It may end with what a failed write left behind.)
             if end > position:
                 return Step(Read([], end, 0, end - position), None)
             place = None

@@ -174,8 +174,7 @@ class Writer:
             disk.write_all(fd, catalog.header(base))
             disk.sync_folder(catalog.folder)
         except OSError:
-            disk.close(fd)
-            disk.unlink(path)
+            disk.close(fd)  # the next attempt, or the next start, replaces the file
             raise
         now_s = catalog.clock.steady_s()
         segment = Segment(base, path, HEADER_BYTES, base, now_s, now_s)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.model import JournalConfig
 from gateway.journal.disk import Disk
+from gateway.journal.examine import Examination
 from gateway.journal.open import open_journal
 from tests.journal.filling import (
     FAST,
@@ -21,6 +23,7 @@ from tests.journal.filling import (
     expected,
     put,
     put_each,
+    quarantined,
     segments,
 )
 
@@ -81,6 +84,10 @@ async def reopened(directory: Path, count: int) -> None:
         records, lost = await drain(journal, journal.reader("check"))
         assert records == [expected(n, item) for n, item in enumerate(entries(count))]
         assert lost == 0
+        assert sum(journal.stats().dropped.values()) == 0
+    assert not quarantined(directory)
+    verdicts = await asyncio.to_thread(lambda: [*Examination(directory / "journal").verify()])
+    assert [verdict.problem for verdict in verdicts if verdict.problem] == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +166,7 @@ async def test_what_could_not_be_cut_back_does_not_count_twice(tmp_path: Path) -
 
 
 async def test_rotation_on_a_full_disk(tmp_path: Path) -> None:
-    """No new file can be made: the records wait, in order, and no half-made file stays."""
+    """No new file can be made: the records wait, in order, and nothing is dropped to make room."""
     disk = BadDisk()
     async with open_journal(TINY, tmp_path, disk=disk, retry_s=RETRY_S) as journal:
         await put_each(journal, entries(60))
@@ -247,6 +254,49 @@ async def test_appends_meanwhile_share_one_sync(tmp_path: Path) -> None:
         disk.answer.set()
         await journal.flush()
         assert journal.stats().syncs == before + 2
+
+
+async def test_a_flush_does_not_wait_for_commit_ms(tmp_path: Path) -> None:
+    disk = HungDisk()
+    async with open_journal(JournalConfig(commit_ms=10_000), tmp_path, disk=disk) as journal:
+        disk.answer.clear()
+        journal.append(entries(1), RTS, lambda: None)
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            group.create_task(journal.flush())
+            await until(disk.asked.is_set)
+            journal.append(entries(1, 1), RTS, lambda: None)
+            group.create_task(journal.flush())
+            await asyncio.sleep(0)
+            disk.answer.set()
+        assert journal.stats().committed_offset == 2
+
+
+class NotingDisk(Disk):
+    """Notes what was asked of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def create(self, path: Path) -> int:
+        self.calls.append(f"create {path.name}")
+        return super().create(path)
+
+    def sync(self, fd: int) -> None:
+        self.calls.append("sync")
+        super().sync(fd)
+
+    def sync_folder(self, folder: Path) -> None:
+        self.calls.append("sync_folder")
+        super().sync_folder(folder)
+
+
+async def test_a_new_file_is_in_its_folder_before_the_acknowledgement(tmp_path: Path) -> None:
+    disk = NotingDisk()
+    async with open_journal(FAST, tmp_path, disk=disk) as journal:
+        disk.calls.clear()
+        journal.append(entries(1), RTS, lambda: disk.calls.append("acknowledged"))
+        await journal.flush()
+        assert disk.calls == [f"create {0:020d}.log", "sync_folder", "sync", "acknowledged"]
 
 
 class BlindDisk(Disk):

@@ -2,11 +2,12 @@
 
 import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.core.record import HEADER_BYTES, Encoder, decode_header
+from gateway.core.record import HEADER_BYTES, Encoder, decode_header, encode_header
 from gateway.journal.catalog import Clock
 from gateway.journal.cursor import encode_cursor
 from gateway.journal.open import open_journal
@@ -198,6 +199,20 @@ async def test_a_segment_of_another_journal(tmp_path: Path, filled: Path) -> Non
     records, _, offset = await reopened(tmp_path / "mine")
     assert (records, offset) == (WANTED, 4)
     assert quarantined(tmp_path / "mine")
+
+
+async def test_the_next_segment_overrules_what_a_failed_write_left(filled: Path) -> None:
+    """Offset 2 is in two files: the one whose base it is holds the acknowledged record."""
+    header = decode_header(segments(filled)[0].read_bytes())
+    assert header is not None
+    other = entries(4, 50)
+    later = encode_header(replace(header, base=2))
+    later += Encoder(header.salt).encode(other, 2, RTS)[0]
+    (filled / "journal" / "00000000000000000002.log").write_bytes(later)
+    records, dropped, offset = await reopened(filled)
+    assert records == WANTED[:2] + [expected(n, item) for n, item in enumerate(other, 2)]
+    assert sum(dropped.values()) == 0
+    assert offset == 6
 
 
 async def test_offsets_are_not_used_again_when_the_segments_are_gone(filled: Path) -> None:
