@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
+from signal import SIGKILL
 
 import aiomqtt
 import pytest
@@ -22,7 +24,7 @@ from tests.bus.client_rig import (
     publish,
 )
 from tests.services.mosquitto import Mosquitto
-from tests.services.process import free_port
+from tests.services.process import Process, free_port
 
 
 async def test_messages_of_every_qos_arrive_in_order(mosquitto: Mosquitto) -> None:
@@ -74,6 +76,25 @@ async def test_the_unacknowledged_is_delivered_again(mosquitto: Mosquitto) -> No
     async with client_bus(mosquitto.port, again):
         await again.holds(*sent[50:])
     assert again.payloads == sent[50:]
+
+
+async def test_what_a_killed_gateway_had_not_acknowledged_comes_again(
+    mosquitto: Mosquitto,
+) -> None:
+    async with client_bus(mosquitto.port, Basket()):
+        pass  # the session is there from now on
+    sent = [b"%d" % number for number in range(100)]
+    await publish(mosquitto.port, *sent)
+    command = [sys.executable, "-m", "tests.bus.client_child", str(mosquitto.port)]
+    child = Process(command)
+    try:
+        await child.said("took 99")
+    finally:
+        child.end(SIGKILL)
+    basket = Basket()
+    async with client_bus(mosquitto.port, basket):
+        await basket.holds(*sent)
+    assert basket.payloads == sent
 
 
 async def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
