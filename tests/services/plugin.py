@@ -10,6 +10,7 @@ from tests.services.mosquitto import Mosquitto
 from tests.services.programs import USED, Missing, announce_with, need, provide
 
 
+@pytest.hookimpl(trylast=True)  # after pytest has made its reporter
 def pytest_configure(config: pytest.Config) -> None:
     """Say what is installed on the terminal, not in a test's captured output."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
