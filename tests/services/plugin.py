@@ -14,8 +14,15 @@ from tests.services.programs import USED, Missing, announce_with, need, provide
 def pytest_configure(config: pytest.Config) -> None:
     """Say what is installed on the terminal, not in a test's captured output."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
-        announce_with(reporter.write_line)
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if reporter is None or capture is None:
+        return
+
+    def write_line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(text)
+
+    announce_with(write_line)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
