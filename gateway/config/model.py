@@ -126,7 +126,7 @@ class MqttBus(
     receive_maximum: Annotated[int, Meta(ge=1, le=65535)] = 4_096
     topic_aliases: Annotated[int, Meta(ge=0, le=65535)] = 1_024
     protocol: Literal["auto", "5", "3.1.1"] = "auto"  # auto: 5, then 3.1.1 if it is refused
-    timeout_s: Seconds = 10.0  # connect and acknowledgements
+    timeout_s: Annotated[float, Meta(gt=0)] = 10.0  # connect and acknowledgements
 
 
 class JournalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

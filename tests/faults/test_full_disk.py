@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,19 @@ ROOM = 400 * 2**10  # what the filler leaves: a few seconds of readings
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
+def small_disk() -> Iterator[Path]:
+    """A file system of 8 MiB of its own, outside of pytest's folders, which other runs clean up."""
+    disk = Path(tempfile.mkdtemp(prefix="edge-small-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        unavailable("mounting a small tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    try:
+        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+            unavailable("mounting a small tmpfs needs root")
+        try:
+            yield disk
+        finally:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    finally:
+        disk.rmdir()
 
 
 def fill(disk: Path) -> Path:
