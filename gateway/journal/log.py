@@ -74,6 +74,9 @@ class Log:
             if self._resume is not None:
                 self._writer.resume(self._resume)
             self._writer.run()
+        except Exception as exc:  # a bug: nothing becomes durable any more, and /readyz says why
+            log.exception("the journal's writer ended")
+            self._writer.failing = f"the writer ended: {exc!r}"
         finally:
             self._on_loop(self._thread_ended)
 

@@ -24,9 +24,9 @@ class Read:
     """A step of a reader. Commit ``next_offset`` when ``records`` are safe elsewhere.
 
     ``records`` holds only the kinds the reader asked for and may be empty; ``next_offset`` moves
-    past skipped kinds. ``lost`` counts records between the reader's position and ``records[0]``
-    that retention or a quarantined segment took away before this reader had them. ``passed`` counts
-    all records of any kind from the position up to ``next_offset``, ``lost`` excluded.
+    past skipped kinds. ``lost`` counts records between the reader's position and ``next_offset``
+    that retention or damage took away before this reader had them. ``passed`` counts all records of
+    any kind from the position up to ``next_offset``, ``lost`` excluded: the sum is the way made.
     """
 
     records: Sequence[Record]

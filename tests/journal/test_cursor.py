@@ -1,5 +1,6 @@
 """Cursor files: written when they moved, and only then."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,7 +45,7 @@ async def test_written_when_moved_and_only_then(
         old, new = cursors.get("old", 3), cursors.get("new", 3)
         assert (old.committed, new.committed) == (5, 3)
         await cursors.close()
-        assert load_cursors(folder, EPOCH) == {"new": 3}
+        assert await asyncio.to_thread(load_cursors, folder, EPOCH) == {"new": 3}
         old.committed = 9
         disk.full = True
         await cursors.close()
@@ -53,7 +54,7 @@ async def test_written_when_moved_and_only_then(
         disk.full = False
         await cursors.close()
         assert not cursors.failing
-        assert load_cursors(folder, EPOCH) == {"new": 3, "old": 9}
+        assert await asyncio.to_thread(load_cursors, folder, EPOCH) == {"new": 3, "old": 9}
         stored = disk.stored
         await cursors.close()
         assert disk.stored == stored == 2
