@@ -49,6 +49,8 @@ class EmbeddedServer:
         }
         self._wires: set[Wire] = set()
         self._holding: dict[Wire, None] = {}
+        self._dirty: list[Wire] = []
+        self._loop = asyncio.get_running_loop()
         self._empty = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         limits = config.limits
@@ -72,6 +74,17 @@ class EmbeddedServer:
         if not self._wires:
             self._empty.set()
 
+    def dirty(self, wire: Wire) -> None:
+        """Flush ``wire`` after this turn of the loop."""
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(wire)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for wire in dirty:
+            wire.flush()
+
     def holding(self, wire: Wire) -> None:
         """Take note that ``wire`` has something to release."""
         self._holding[wire] = None
@@ -87,17 +100,16 @@ class EmbeddedServer:
         if self.paused:
             self.paused = False
             if self._holding:
-                asyncio.get_running_loop().call_soon(self._release)
+                self._loop.call_soon(self._release)
 
     def _release(self) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _SLICE_S
+        until = self._loop.time() + _SLICE_S
         while self._holding and not self.paused:
             wire = next(iter(self._holding))
             del self._holding[wire]
             wire.release()
-            if loop.time() > until:
-                loop.call_soon(self._release)
+            if self._loop.time() > until:
+                self._loop.call_soon(self._release)
                 return
 
     async def publish(
@@ -123,9 +135,8 @@ class EmbeddedServer:
 
     def sweep(self) -> None:
         """Enforce every deadline, again and again."""
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._sweep_s, self.sweep)
-        now = loop.time()
+        self._timer = self._loop.call_later(self._sweep_s, self.sweep)
+        now = self._loop.time()
         for wire in list(self._wires):
             wire.sweep(now)
         self._broker.sweep(now)

@@ -26,6 +26,9 @@ class Registry(Protocol):
     def left(self, wire: "Wire") -> None:
         """Forget a connection."""
 
+    def dirty(self, wire: "Wire") -> None:
+        """Call ``wire.flush`` when all that can be read now is read."""
+
     def holding(self, wire: "Wire") -> None:
         """Take note that ``wire`` has PUBLISHes to ``release`` when the pause is over."""
 
@@ -34,9 +37,9 @@ class Wire(asyncio.Protocol):
     """One connection, over any asyncio transport. Nothing here is for one version of MQTT."""
 
     __slots__ = (
-        "_accepted", "_born", "_choked", "_deadline", "_full", "_heard", "_moved_at", "_seen_at",
-        "_transport", "_written", "blocked", "broker", "closing", "keep_alive_s", "max_packet",
-        "registry", "session",
+        "_accepted", "_born", "_choked", "_deadline", "_full", "_heard", "_moved_at", "_out",
+        "_pending", "_seen_at", "_transport", "_written", "blocked", "broker", "closing",
+        "keep_alive_s", "max_packet", "registry", "session",
     )  # fmt: skip
 
     def __init__(self, broker: Broker, registry: Registry) -> None:
@@ -52,7 +55,8 @@ class Wire(asyncio.Protocol):
         self._choked = False  # not read, because it does not read
         self._heard = True  # since the last sweep
         self._seen_at = self._born = self._moved_at = self._deadline = 0.0
-        self._written = self._accepted = 0  # bytes
+        self._out: list[bytes] = []  # to be written at the end of this turn of the loop
+        self._pending = self._written = self._accepted = 0  # bytes
 
     def release(self) -> None:
         """Take what was held while the server was paused."""
@@ -102,13 +106,32 @@ class Wire(asyncio.Protocol):
     # Writing
 
     def send(self, data: bytes) -> None:
-        """Write ``data``, unless the connection is closing."""
-        if not self.closing:
-            self._written += len(data)
-            self._transport.write(data)
+        """Write ``data``, unless the connection is closing.
+
+        What one turn of the loop has for a client is one system call: they cost more than all else.
+        """
+        if self.closing:
+            return
+        if not self._out:
+            self.registry.dirty(self)
+        self._out.append(data)
+        self._pending += len(data)
+        if self._pending > _HIGH_WATER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand to the transport what ``send`` took."""
+        out = self._out
+        if not out or self.closing:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._pending = 0
+        self._written += len(data)
+        self._transport.write(data)
 
     def _waiting(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return self._pending + self._transport.get_write_buffer_size()
 
     def room(self, size: int) -> bool:
         """Tell whether ``size`` more bytes may wait."""
@@ -146,6 +169,7 @@ class Wire(asyncio.Protocol):
         might never read why; so only our half is closed until it has closed its own.
         """
         now = asyncio.get_running_loop().time()
+        self.flush()
         self._end(now)
         self._deadline = now + _LINGER_S
         if linger and self._transport.can_write_eof():
@@ -164,6 +188,7 @@ class Wire(asyncio.Protocol):
         if not self.closing:
             if self.session is not None:
                 self.send(self.farewell(Reason.SHUTTING_DOWN, ""))
+            self.flush()
             self._end(asyncio.get_running_loop().time())
         self._transport.close()
 
@@ -180,7 +205,7 @@ class Wire(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Enforce the deadlines: CONNECT, keep-alive, a client that does not read, lingering."""
         limits = self.broker.limits
-        waiting = self._waiting()
+        waiting = self._transport.get_write_buffer_size()
         accepted = self._written - waiting
         if not waiting or accepted != self._accepted:
             self._accepted = accepted
