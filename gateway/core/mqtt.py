@@ -38,7 +38,6 @@ class Reason(enum.IntEnum):
     SUCCESS = 0x00
     NO_SUBSCRIPTION = 0x11
     WITH_WILL = 0x04
-    UNSPECIFIED = 0x80
     MALFORMED = 0x81
     PROTOCOL = 0x82
     VERSION = 0x84
