@@ -16,6 +16,8 @@ from bench.context import Context
 from bench.machine import LOAD_CORE, ROOT, SHARED, describe, probe_disk, raise_file_limit
 from bench.report import RESULTS, CheckFailed, Row, say, show, write
 
+BUSY: Final = 0.7  # load average of the last minute above which somebody else is at work
+
 Measure = Callable[[Context], Iterator[Row]]
 
 FIGURES: Final[dict[str, Measure]] = {
@@ -94,6 +96,8 @@ def main() -> int:
         say(f"writing to {disk.filesystem}, an fdatasync takes {disk.sync_ms:.2f} ms")
         if disk.filesystem in ("tmpfs", "ramfs"):
             say("[bold red]that is memory, not a disk: choose another with --dir[/bold red]")
+        if (busy := os.getloadavg()[0]) > BUSY:
+            say(f"[bold red]others use this machine (load {busy:.1f}): figures are low[/bold red]")
         rows, broken = measure(figures, ctx)
     write(rows, args.out)
     show(rows)

@@ -83,7 +83,7 @@ class OpenLoop:
             sock.settimeout(0)
             self._devices.append(sock)
         self._unsent: dict[int, bytearray] = {}  # by index: the kernel did not take it yet
-        self._readers = [Reader(plan.http, plan.path) for _ in range(plan.readers)]
+        self._readers = self._open_readers()
         self._slow = Reader(plan.http, plan.path, receive_buffer=1) if plan.slow_bytes_s else None
         self._offsets = [-1] * plan.readers
         self._newest = [-1] * plan.robots  # of the first reader
@@ -97,6 +97,18 @@ class OpenLoop:
         self._started = 0.0
         self._out = Outcome()
         self._by_fd: dict[int, int] = {}
+
+    def _open_readers(self) -> list[Reader]:
+        """Open them; those that are open answer pings meanwhile, as a browser would."""
+        readers: list[Reader] = []
+        read_at = time.monotonic()
+        for _ in range(self._plan.readers):
+            readers.append(Reader(self._plan.http, self._plan.path))
+            if time.monotonic() - read_at > SWEEP_S:
+                for reader in readers:
+                    reader.read()
+                read_at = time.monotonic()
+        return readers
 
     def run(self) -> Outcome:
         """Do what the plan says."""

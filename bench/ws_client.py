@@ -94,11 +94,11 @@ class Reader:
         """
         try:
             data = self.sock.recv(size)
+            if not data:
+                raise Closed("the server closed the connection")
         except BlockingIOError:
-            return []
-        if not data:
-            raise Closed("the server closed the connection")
-        if self._rest:
+            data = b""
+        if self._rest:  # with the first read: what came together with the answer to the handshake
             data = self._rest + data
         messages: list[bytes] = []
         at = 0
