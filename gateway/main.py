@@ -32,6 +32,7 @@ from gateway.web.app import build_app, listening
 from handlers.admin import AdminRoutes
 from handlers.events import EventRoutes
 from handlers.health import HealthRoutes
+from handlers.openapi import OpenApiRoutes
 from handlers.robots import RobotRoutes
 from handlers.sensor_data import SensorDataRoutes
 from handlers.spa import SpaRoutes
@@ -95,6 +96,7 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
                 *SensorDataRoutes(history).routes(),
                 *WsRoutes(live).routes(),
             ]
+            routes += OpenApiRoutes(routes).routes()
             access = Access.on_loopback(config.http.host)
             app = build_app(routes, http=config.http, on_drain=live.close, access=access)
             async with listening(app, config.http) as (host, port):

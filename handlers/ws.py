@@ -6,13 +6,22 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from gateway.core.errors import InvalidInput
 from gateway.core.jsonin import read_json
 from gateway.core.payloads import Id
 from gateway.services.live import Live
 from gateway.services.live_happening import Choice
 from gateway.services.live_listeners import SocketListener
 from gateway.services.live_reader import PoseReader
-from gateway.web.livequery import choice_query, resume_query, robots_query
+from gateway.web.describe import Operation
+from gateway.web.livequery import (
+    EventHeaders,
+    EventQuery,
+    PoseQuery,
+    choice_query,
+    resume_query,
+    robots_query,
+)
 from gateway.web.websocket import serve
 
 Robots = Annotated[list[Id], Meta(max_length=1_000)]
@@ -52,6 +61,16 @@ class WsRoutes:
             web.get("/ws/events", self.events, allow_head=False),
         ]
 
+    @Operation(
+        "Poses as they come, over a WebSocket",
+        "실시간 위치 (WebSocket)",
+        about="First a snapshot, or what was missed since `offset` of `epoch`; then every pose, or "
+        "the newest for a reader that is slow.",
+        query=PoseQuery,
+        answers={101: None},
+        errors=[InvalidInput],
+        hears=Subscribe | Resume,
+    )
     async def coordinates(self, request: web.Request) -> web.StreamResponse:
         robots, position = robots_query(request), resume_query(request)
         return await serve(
@@ -62,6 +81,16 @@ class WsRoutes:
             on_pong=self._live.pong,
         )
 
+    @Operation(
+        "Events as they come, over a WebSocket",
+        "실시간 이벤트 (WebSocket)",
+        about="The objects of /api/events, one a message.",
+        query=EventQuery,
+        headers=EventHeaders,
+        answers={101: None},
+        errors=[InvalidInput],
+        hears=Listen,
+    )
     async def events(self, request: web.Request) -> web.StreamResponse:
         choice, last_id = choice_query(request)
         return await serve(

@@ -14,13 +14,18 @@ ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Text = Annotated[str, Meta(max_length=256)]
-TimeMs = Annotated[int, Meta(ge=0, le=8_640_000_000_000_000)]  # what a JavaScript Date can hold
+# Up to what a JavaScript Date can hold.
+TimeMs = Annotated[int, Meta(ge=0, le=8_640_000_000_000_000, description="Unix ms")]
 Seq = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]  # 2**53 - 1: exact in every JSON reader
-Metres = Annotated[float, Meta(ge=-100_000, le=100_000)]
+Metres = Annotated[float, Meta(ge=-100_000, le=100_000, description="m")]
 Radians = Annotated[float, Meta(ge=-1_000, le=1_000)]  # normalised to [-pi, pi] on output
 Speed = Annotated[float, Meta(ge=-100, le=100)]
-Percent = Annotated[float, Meta(ge=0, le=100)]
-Micrograms = Annotated[float, Meta(ge=0, le=1_000)]  # µg/m³
+Percent = Annotated[float, Meta(ge=0, le=100, description="%")]
+Micrograms = Annotated[float, Meta(ge=0, le=1_000, description="µg/m³")]
+CarbonDioxide = Annotated[float, Meta(ge=250, le=40_000, description="ppm")]
+Organics = Annotated[float, Meta(ge=0, le=60_000, description="ppb")]
+Celsius = Annotated[float, Meta(ge=-40, le=85, description="°C")]
+Hectopascals = Annotated[float, Meta(ge=300, le=1_200, description="hPa")]
 
 RobotState = Literal["cleaning", "docked", "idle", "paused", "returning", "error", "mapping"]
 
@@ -48,11 +53,11 @@ class Sensor(Struct, frozen=True, gc=False):
     pm1: Micrograms | None = None
     pm25: Micrograms | None = None
     pm10: Micrograms | None = None
-    co2: Annotated[float, Meta(ge=250, le=40_000)] | None = None  # ppm
-    tvoc: Annotated[float, Meta(ge=0, le=60_000)] | None = None  # ppb
-    temp: Annotated[float, Meta(ge=-40, le=85)] | None = None  # °C
+    co2: CarbonDioxide | None = None
+    tvoc: Organics | None = None
+    temp: Celsius | None = None
     rh: Percent | None = None
-    pressure: Annotated[float, Meta(ge=300, le=1_200)] | None = None  # hPa
+    pressure: Hectopascals | None = None
     x: Metres | None = None
     y: Metres | None = None
     room: Id | None = None

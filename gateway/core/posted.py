@@ -5,10 +5,10 @@ but cannot be is OUT_OF_RANGE. The ranges are those of gateway.core.payloads.Sen
 """
 
 from datetime import tzinfo
-from typing import Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.core.errors import GatewayError, InvalidInput, Unprocessable
 from gateway.core.jsonin import read_json, refused
@@ -18,6 +18,14 @@ from gateway.core.times import MAX_MS, parse_ms
 
 MAX_BATCH: Final = 1_000  # readings
 
+_RANGES: Final = msgspec.json.schema(Sensor)["$defs"]["Sensor"]["properties"]
+
+
+def _of_sensor(name: str) -> Meta:
+    """Return what the API's document says of a field: the range that the second step checks."""
+    said: dict[str, Any] = _RANGES[name]["anyOf"][0]
+    return Meta(extra_json_schema=said)
+
 
 class PostedReading(
     Struct,
@@ -26,21 +34,27 @@ class PostedReading(
     forbid_unknown_fields=True,
     rename={"robot_id": "robotId", "measured_at": "measuredAt"},
 ):
-    """The fields; units as Sensor. ``measured_at``: RFC 3339, or Unix milliseconds."""
+    """An air reading as it is posted, with at least one metric. null is as good as left out.
+
+    ``measuredAt``: RFC 3339 (without an offset: the site's zone), or Unix milliseconds.
+    """
 
     robot_id: Id
-    measured_at: int | str
-    seq: int | None = None
-    pm1: float | None = None
-    pm25: float | None = None
-    pm10: float | None = None
-    co2: float | None = None
-    tvoc: float | None = None
-    temp: float | None = None
-    rh: float | None = None
-    pressure: float | None = None
-    x: float | None = None
-    y: float | None = None
+    measured_at: (
+        Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_MS})]
+        | Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    )
+    seq: Annotated[int, _of_sensor("seq")] | None = None
+    pm1: Annotated[float, _of_sensor("pm1")] | None = None
+    pm25: Annotated[float, _of_sensor("pm25")] | None = None
+    pm10: Annotated[float, _of_sensor("pm10")] | None = None
+    co2: Annotated[float, _of_sensor("co2")] | None = None
+    tvoc: Annotated[float, _of_sensor("tvoc")] | None = None
+    temp: Annotated[float, _of_sensor("temp")] | None = None
+    rh: Annotated[float, _of_sensor("rh")] | None = None
+    pressure: Annotated[float, _of_sensor("pressure")] | None = None
+    x: Annotated[float, _of_sensor("x")] | None = None
+    y: Annotated[float, _of_sensor("y")] | None = None
     room: Id | None = None
 
 

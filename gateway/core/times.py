@@ -4,7 +4,13 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import takewhile
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+Instant = Annotated[
+    str, Meta(description="RFC 3339 in UTC", extra_json_schema={"format": "date-time"})
+]
 
 MAX_MS: Final = 253_402_300_799_999  # the last millisecond of year 9999, where RFC 3339 ends
 

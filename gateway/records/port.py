@@ -1,11 +1,17 @@
 """What the rest of the gateway may assume about history."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 METRIC_NAMES = ("pm1", "pm25", "pm10", "co2", "tvoc", "temp", "rh", "pressure")
+
+Cursor = Annotated[
+    str,
+    Meta(description="where the next page begins", extra_json_schema={"format": "page-cursor"}),
+]
+"""What a page gave with it; anything else is refused."""
 
 
 class ReadingRow(Struct, frozen=True, gc=False, kw_only=True):

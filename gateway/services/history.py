@@ -2,69 +2,31 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final, Literal, Protocol
+from typing import Final, Protocol
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from gateway.core.aqi import Aqi, aqi
+from gateway.core.aqi import aqi
 from gateway.core.errors import BadRange, NotFound
 from gateway.core.payloads import Sensor
-from gateway.core.posted import Rejected, read_batch, read_one
+from gateway.core.posted import read_batch, read_one
 from gateway.core.times import MAX_MS, days_of, parse_ms, rfc3339
 from gateway.records.port import METRIC_NAMES, Bucket, ReadingRow, RecordStore
+from gateway.services.history_shapes import (
+    MAX_BUCKETS,
+    Accepted,
+    LatestReading,
+    RangeQuery,
+    Reading,
+    RobotReadings,
+    as_reading,
+)
 from gateway.services.zones import Zones
 
-MAX_BUCKETS: Final = 100_000
 DAY_MS: Final = 86_400_000
 LAST_MS: Final = MAX_MS - 2 * DAY_MS  # a question ends before the calendar does, in every zone
 
 WIDTHS_MS: Final = {"10s": 10_000, "1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": DAY_MS}
-
-
-class RangeQuery(Struct, frozen=True, rename={"from_": "from"}):
-    """The query parameters of a range, as they stand in the URL.
-
-    Times are RFC 3339 (without an offset: the site's zone) or Unix ms; the last 24 h by default.
-    """
-
-    from_: str | None = None
-    to: str | None = None
-    metrics: str | None = None
-    bucket: Literal["auto", "10s", "1m", "5m", "1h", "1d", "raw"] = "auto"
-    points: Annotated[int, Meta(ge=1, le=MAX_BUCKETS)] = 1_000
-    tz: str | None = None  # where days begin; the site's zone by default
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
-    cursor: str | None = None
-
-
-class Reading(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
-    """A reading as it is answered; what was not measured is left out."""
-
-    robot_id: str
-    measured_at: str
-    ts: int
-    rts: int
-    seq: int | None
-    pm1: float | None = None
-    pm25: float | None = None
-    pm10: float | None = None
-    co2: float | None = None
-    tvoc: float | None = None
-    temp: float | None = None
-    rh: float | None = None
-    pressure: float | None = None
-    x: float | None = None
-    y: float | None = None
-    room: str | None = None
-
-
-class LatestReading(
-    Reading, frozen=True, gc=False, omit_defaults=True, rename="camel", kw_only=True
-):
-    """The newest of a robot. ``age_s`` by the gateway's clock, never negative."""
-
-    age_s: float
-    aqi: Aqi
 
 
 class Raw(Struct, frozen=True):
@@ -72,22 +34,6 @@ class Raw(Struct, frozen=True):
 
     rows: list[ReadingRow]
     cursor: str | None
-
-
-class RobotReadings(Struct, frozen=True, rename="camel"):
-    """How much there is of a robot."""
-
-    robot_id: str
-    readings: int
-    first: str
-    last: str
-
-
-class Accepted(Struct, frozen=True):
-    """What became of what was posted. A duplicate counts as accepted."""
-
-    accepted: int
-    rejected: list[Rejected]
 
 
 class Intake(Protocol):
@@ -222,28 +168,6 @@ class History:
         known = await self._store.robot(robot) or await self._store.latest_reading(robot)
         if known is None:
             raise NotFound("no robot of that id is known")
-
-
-def as_reading(row: ReadingRow) -> Reading:
-    """Return a stored reading as it is answered."""
-    return Reading(
-        row.robot,
-        rfc3339(row.ts),
-        row.ts,
-        row.rts,
-        row.seq,
-        row.pm1,
-        row.pm25,
-        row.pm10,
-        row.co2,
-        row.tvoc,
-        row.temp,
-        row.rh,
-        row.pressure,
-        row.x,
-        row.y,
-        row.room,
-    )
 
 
 def _metrics(text: str | None) -> list[str]:

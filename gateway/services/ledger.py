@@ -7,9 +7,10 @@ Hops and kinds are explained in docs/ledger.md.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from msgspec import Struct, field
+
+from gateway.core.times import Instant, rfc3339
 
 
 class Line(Struct):
@@ -23,6 +24,26 @@ class Line(Struct):
     @property
     def unaccounted(self) -> int:
         return self.entered - self.delivered - self.pending - self.dropped.total()
+
+
+class Hop(Struct, frozen=True, rename={"entered": "in"}):
+    """in = delivered + pending + the sum of dropped; ``unaccounted`` is what is missing in that."""
+
+    hop: str
+    kind: str
+    entered: int
+    delivered: int
+    pending: int
+    dropped: dict[str, int]
+    unaccounted: int
+
+
+class Report(Struct, frozen=True):
+    """Where every message since ``since`` is. ``unaccounted`` is 0, or there is a bug."""
+
+    since: Instant
+    unaccounted: int
+    hops: list[Hop]
 
 
 Source = Callable[[], Iterable[tuple[str, str, Line]]]
@@ -47,21 +68,19 @@ class Ledger:
         """Return the sum over all lines of what is missing or appeared from nowhere."""
         return sum(abs(line.unaccounted) for _, _, line in self.lines())
 
-    def report(self) -> dict[str, Any]:
-        """Return the hops in the shape of GET /api/admin/ledger (without ``since``)."""
+    def report(self) -> Report:
+        """Return the balance of this moment."""
         lines = self.lines()
-        return {
-            "unaccounted": sum(abs(line.unaccounted) for _, _, line in lines),
-            "hops": [
-                {
-                    "hop": hop,
-                    "kind": kind,
-                    "in": line.entered,
-                    "delivered": line.delivered,
-                    "pending": line.pending,
-                    "dropped": dict(line.dropped),
-                    "unaccounted": line.unaccounted,
-                }
-                for hop, kind, line in lines
-            ],
-        }
+        hops = [
+            Hop(
+                hop,
+                kind,
+                line.entered,
+                line.delivered,
+                line.pending,
+                dict(line.dropped),
+                line.unaccounted,
+            )
+            for hop, kind, line in lines
+        ]
+        return Report(rfc3339(self.since_ms), sum(abs(hop.unaccounted) for hop in hops), hops)

@@ -7,21 +7,21 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.errors import NotFound
-from gateway.core.payloads import Connection, State
-from gateway.core.times import rfc3339
+from gateway.core.payloads import Connection, Id, State
+from gateway.core.times import Instant, rfc3339
 from gateway.records.port import RecordStore, RobotRow
 
 
 class Robot(Struct, frozen=True, rename="camel"):
     """A robot as it is answered; null is "never said". ``pose`` is the object of the live view."""
 
-    id: str
+    id: Id
     name: str | None
     model: str | None
     firmware: str | None
     map_id: str | None
     online: bool
-    last_seen: str
+    last_seen: Instant
     pose: dict[str, Any] | None
     battery: float | None  # %
     state: str | None

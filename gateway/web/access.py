@@ -19,7 +19,7 @@ from gateway.web.errors import STARTED, Handler
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/?#\[\]\\,]+)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
 _DEFAULT_PORT: Final = {"http": "80", "https": "443"}
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _HEADERS: Final = {
@@ -52,7 +52,7 @@ class Access:
             CrossSite: a page of another origin changes state or opens a WebSocket.
         """
         name, port = self._host(request)
-        changes = request.method not in _SAFE_METHODS
+        changes = request.method not in SAFE_METHODS
         if changes or request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
             for origin in request.headers.getall(hdrs.ORIGIN, ()):
                 if not _same_place(origin, name, port):

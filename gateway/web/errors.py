@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from gateway.core.errors import (
     BadRange,
@@ -52,6 +53,23 @@ _DETAIL_OF_STATUS: Final = {
 }
 
 _random: Final = SystemRandom()
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """A failure (RFC 9457). ``code`` is for programs, ``detail`` for people.
+
+    ``path`` is the JSON path of what is wrong, or a query parameter as ``?from``; ``dependency``
+    is what is down.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    trace_id: str
+    path: str | None = None
+    dependency: str | None = None
 
 
 @web.middleware
@@ -115,15 +133,15 @@ def _of_http_exception(exc: web.HTTPException) -> web.Response:
 
 
 def _answer(status: int, code: str, detail: str, trace_id: str, **more: str) -> web.Response:
-    body = {
-        "type": "about:blank",  # RFC 9457 section 4.2.1: title is then the phrase of the status
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "traceId": trace_id,
+    body = Problem(
+        type="about:blank",  # RFC 9457 section 4.2.1: title is then the phrase of the status
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        trace_id=trace_id,
         **more,
-    }
+    )
     return web.Response(
         body=msgspec.json.encode(body), status=status, content_type="application/problem+json"
     )

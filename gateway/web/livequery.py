@@ -1,15 +1,49 @@
 """Query parameters of the live view."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import hdrs, web
+from msgspec import Meta, Struct
 
 from gateway.core.errors import InvalidInput
 from gateway.core.topics import ID
-from gateway.services.live_happening import Choice
+from gateway.services.live_happening import TYPES, Choice
 
 MAX_ROBOTS: Final = 1_000
 MAX_OFFSET_DIGITS: Final = 18
+
+_ONE: Final = "[A-Za-z0-9_.:-]{1,64}"
+_Robots = Annotated[
+    str,
+    Meta(pattern=f"^,*({_ONE}(,+{_ONE})*)?,*$", description="ids with commas; all by default"),
+]
+_TYPE: Final = f"({'|'.join(sorted(TYPES))})"
+_Types = Annotated[
+    str,
+    Meta(pattern=f"^,*({_TYPE}(,+{_TYPE})*)?,*$", description="with commas; all by default"),
+]
+
+
+class PoseQuery(Struct, frozen=True, rename="camel"):
+    """What ``robots_query`` and ``resume_query`` read."""
+
+    robot_id: _Robots | None = None
+    epoch: Annotated[str, Meta(description="with offset: resume there")] | None = None
+    offset: Annotated[int, Meta(ge=0, le=10**MAX_OFFSET_DIGITS - 1)] | None = None
+
+
+class EventQuery(Struct, frozen=True, rename="camel"):
+    """What ``choice_query`` reads."""
+
+    types: _Types | None = None
+    robot_id: _Robots | None = None
+    last_event_id: Annotated[str, Meta(description="resume after that event")] | None = None
+
+
+class EventHeaders(Struct, frozen=True, rename={"last_event_id": "Last-Event-ID"}):
+    """The header that browsers send by themselves when they come back."""
+
+    last_event_id: Annotated[str, Meta(description="resume after that event")] | None = None
 
 
 def robots_query(request: web.Request) -> frozenset[str] | None:

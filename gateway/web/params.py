@@ -16,11 +16,17 @@ _MAX_NUMBER: Final = 2**63 - 1
 _MAX_DIGITS: Final = 19  # looked at first: int() of a very long text raises
 
 
-class _Ids(Struct, forbid_unknown_fields=True):
+Number = Annotated[int, Meta(ge=0, le=_MAX_NUMBER)]
+"""What ``path_number`` takes."""
+
+
+class Ids(Struct, forbid_unknown_fields=True):
+    """Which ones; null or left out: all."""
+
     ids: list[Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]] | None = None
 
 
-_ids: Final = msgspec.json.Decoder(_Ids)
+_ids: Final = msgspec.json.Decoder(Ids)
 
 
 def path_id(request: web.Request, key: str) -> str:
@@ -51,18 +57,6 @@ def query(request: web.Request, kind: type[T]) -> T:
         complaint = refused(exc)
         name = getattr(complaint, "path", "$").removeprefix("$.")
         raise BadRange(f"?{name}: {complaint.detail}") from exc
-
-
-def int_query(request: web.Request, key: str, *, default: int, low: int, high: int) -> int:
-    """Return a whole number from ``low`` to ``high``. Raises BadRange for anything else."""
-    text = request.query.get(key)
-    if text is None:
-        return default
-    if not _whole(text.removeprefix("-")):
-        raise BadRange(f"?{key}: expected a whole number")
-    if not low <= int(text) <= high:
-        raise BadRange(f"?{key}: expected {low} to {high}")
-    return int(text)
 
 
 async def json_body(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import msgspec
+
 from gateway.services.ledger import Ledger, Line
 
 
@@ -12,7 +14,8 @@ def test_what_is_missing_and_what_appears_from_nowhere_both_count() -> None:
     ledger.add(lambda: [("mqtt", "pose", missing), ("live", "pose", doubled)])
     assert (missing.unaccounted, doubled.unaccounted) == (2, -1)
     assert ledger.unaccounted() == 3
-    report = ledger.report()
+    report = msgspec.to_builtins(ledger.report())
+    assert report["since"] == "1970-01-01T00:00:00.000Z"
     assert report["unaccounted"] == 3
     assert report["hops"][0] == {
         "hop": "mqtt",
