@@ -7,20 +7,22 @@ import asyncio
 import itertools
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 from gateway.aio.link import Link
 from gateway.aio.tcp import look
 from gateway.config.model import Live as LiveConfig
 from gateway.core import wsframe
+from gateway.core.pace import noise
 from gateway.services.live_poses import Poses
 from gateway.services.live_reader import FIRST_PROBE_S, Changes, Group, PoseReader, pose_frame
 from gateway.services.live_slow import SlowLane
 
 LONGEST_PROBE_S: Final = 1.0  # between two pings to a reader that answers quickly
+FIRST_PATIENCE_S: Final = 0.06  # for the first pong of a reader that is fast as far as is known
 RELAX: Final = 1.5  # growth of that interval
 IDLE_TURN_S: Final = 0.0003  # a turn of the loop within it had nothing else to do
-LOW_WINDOW: Final = 0.6  # of a mute reader's largest window: below it, it is behind
 
 monotonic = time.monotonic
 
@@ -49,7 +51,6 @@ class PoseFanout:
         self._scheduled = False
         self._last_at = 0.0  # when the last flush began
         self._cost_s = 0.0  # what it took
-        self._measured_at = monotonic()
         self._frames = self._conflated = self._turned_slow = 0
         self._resumed = self._not_recovered = 0
 
@@ -125,6 +126,7 @@ class PoseFanout:
         group = self._groups.get(robots)
         if group is None:
             group = self._groups[robots] = Group(robots)
+            group.measure(monotonic())
         group.members += 1
         return group
 
@@ -137,9 +139,10 @@ class PoseFanout:
 
     def _snapshot(self, reader: PoseReader) -> bytes:
         reader.begin_lap(self._changes.number, self._poses.offset)
-        return wsframe.text(self.snapshot(reader.group.robots, b'"type":"snapshot",'))
+        robots = None if reader.group.robots is None else reader.group.order(self._poses)
+        return wsframe.text(self.snapshot(robots, b'"type":"snapshot",'))
 
-    def snapshot(self, robots: frozenset[str] | None = None, head: bytes = b"") -> bytes:
+    def snapshot(self, robots: Iterable[str] | None = None, head: bytes = b"") -> bytes:
         """Return the newest poses as a JSON object; ``head`` is its first members."""
         start = b'{%s"epoch":"%s","offset":%d,"poses":'
         return (
@@ -162,6 +165,7 @@ class PoseFanout:
         else:
             reader.interval = FIRST_PROBE_S
         reader.deadline = now + reader.interval
+        reader.patience = self._slow_s
 
     # The flush.
 
@@ -201,7 +205,7 @@ class PoseFanout:
         dirty, poses.dirty = poses.dirty, {}
         if not dirty:
             return
-        self._changes.flush(dirty, poses.offset)
+        self._changes.flush(dirty, poses.offset, now)
         number = self._numbers()
         late: list[PoseReader] = []
         for group in self._groups.values():
@@ -243,7 +247,7 @@ class PoseFanout:
                 transport.write(with_ping)
                 reader.sent = reader.sent_at_ping = reader.sent + size_with_ping
                 reader.pinged(number, now)
-                reader.deadline = now + self._slow_s
+                reader.deadline = now + reader.patience
             elif self._is_late(reader, now):
                 late.append(reader)
             else:
@@ -258,17 +262,24 @@ class PoseFanout:
         if far is None:
             return reader.answers
         if reader.answers:
-            return now - reader.ping_at > self._slow_s + far.rtt_s
+            return now - reader.ping_at > reader.patience + far.rtt_s
         reader.window = max(reader.window, far.window)
-        since_last_look = reader.sent - reader.looked_sent
+        lately = reader.sent - reader.looked_sent
+        taken = reader.window - far.window - noise(reader.window)
+        if far.queued > lately or taken > min(lately, reader.window // 4):
+            return True
         reader.looked_sent = reader.sent
-        return far.queued > since_last_look or far.window < reader.window * LOW_WINDOW
+        suspected, reader.suspect = reader.suspect, taken > 0
+        if reader.suspect:
+            reader.deadline = now + FIRST_PATIENCE_S
+        return suspected and taken > 0
 
     def _make_fast(self, reader: PoseReader, now: float) -> None:
         reader.group.fast.add(reader)
         reader.interval = FIRST_PROBE_S
+        reader.patience = min(FIRST_PATIENCE_S, self._slow_s)
         reader.looked_sent = reader.sent
-        reader.deadline = now + (self._slow_s if reader.ping_at else FIRST_PROBE_S)
+        reader.deadline = now + reader.patience if reader.ping_at else now
 
     # Once a second.
 
@@ -294,9 +305,8 @@ class PoseFanout:
     def measure(self) -> None:
         """Learn what a full stream costs."""
         now = monotonic()
-        seconds, self._measured_at = now - self._measured_at, now
         for group in self._groups.values():
-            group.measure(max(seconds, 0.1))
+            group.measure(now)
 
     def figures(self) -> dict[str, int | float]:
         """Return counters since the start, and the readers now."""

@@ -12,6 +12,7 @@ from gateway.services.live_poses import Block, Poses, Update
 
 FIRST_PROBE_S: Final = 0.1
 POSE_BYTES: Final = 250  # a pose in JSON, about; for estimates only
+SHORTEST_S: Final = 0.25  # to measure over
 FRAME_BYTES: Final = 60  # a frame without poses
 
 
@@ -20,13 +21,15 @@ class Changes:
 
     def __init__(self) -> None:
         self.number = 0
+        self.flushed_at = 0.0
         self.offset = 0  # of poses, at the last flush
         self.offset_before = 0  # at the one before
         self.at: dict[str, int] = {}
 
-    def flush(self, dirty: dict[str, Update], offset: int) -> None:
+    def flush(self, dirty: dict[str, Update], offset: int, now: float) -> None:
         """Count a flush that publishes ``dirty``."""
         self.number += 1
+        self.flushed_at = now
         self.offset_before, self.offset = self.offset, offset
         self.at.update(dict.fromkeys(dirty, self.number))
 
@@ -38,8 +41,9 @@ class Group:
         self.robots = robots
         self.members = 0
         self.fast: set[PoseReader] = set()
-        self.demand = 0.0  # bytes per second of the full stream, about
-        self._bytes = 0
+        self._demand = 0.0
+        self._bytes = 0  # since
+        self._since = 0.0
         self._order = None if robots is None else sorted(robots)
 
     def order(self, poses: Poses) -> Sequence[str]:
@@ -59,10 +63,15 @@ class Group:
             self._bytes += FRAME_BYTES + POSE_BYTES * len(chosen)
         return chosen
 
-    def measure(self, seconds: float) -> None:
-        """Learn ``demand`` from the last ``seconds``; a short silence does not make it small."""
-        self.demand = max(self._bytes / seconds, self.demand * 0.9)
+    def demand(self, now: float) -> float:
+        """Return the bytes per second of the full stream, about."""
+        return max(self._demand, self._bytes / max(now - self._since, SHORTEST_S))
+
+    def measure(self, now: float) -> None:
+        """Begin to count anew, about once a second; a short silence does not make demand small."""
+        self._demand = max(self._bytes / max(now - self._since, SHORTEST_S), self._demand * 0.9)
         self._bytes = 0
+        self._since = now
 
 
 class PoseReader(Link):
@@ -74,8 +83,8 @@ class PoseReader(Link):
     """
 
     __slots__ = ("backlog", "clean", "complete", "cursor", "deadline", "group", "interval", "lap",
-                 "lap_before", "lap_offset", "looked_sent", "mute_at", "new", "pace", "sent",
-                 "sent_at_ping", "wants_snapshot", "window")  # fmt: skip
+                 "lap_before", "lap_offset", "looked_sent", "mute_at", "new", "pace", "patience",
+                 "sent", "sent_at_ping", "suspect", "wants_snapshot", "window")  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, group: Group, now: float) -> None:
         super().__init__(transport, now)
@@ -85,9 +94,11 @@ class PoseReader(Link):
         self.mute_at = 0.0  # when a new reader is taken for mute
         self.deadline = 0.0  # fast: when to ping next, or to wonder where the pong is
         self.interval = FIRST_PROBE_S
+        self.patience = 0.0  # fast: how long a pong may take
         self.sent = 0  # bytes
         self.sent_at_ping = 0
         self.looked_sent = 0
+        self.suspect = False  # mute and fast: at the last look something was unread
         self.window = 0  # the largest that its kernel offered
         self.cursor = self.lap = self.lap_before = 0
         self.lap_offset = self.complete = 0

@@ -15,11 +15,15 @@ from gateway.services.live_poses import Poses
 from gateway.services.live_reader import Changes, PoseReader, block_frame, pose_frame
 
 TICK_S: Final = 0.02
-MUTE_AFTER_S: Final = 0.5  # and what its snapshot takes at MUTE_RATE, but not more than MUTE_MOST_S
-MUTE_RATE: Final = 2_000.0
-MUTE_MOST_S: Final = 2.0
+MUTE_AFTER_S: Final = 0.4  # without a pong
+TRUST_AFTER_S: Final = 5.0  # and what its snapshot takes at TRUST_RATE, at most TRUST_MOST_S
+TRUST_RATE: Final = 1_000.0
+TRUST_MOST_S: Final = 10.0
+QUIET_S: Final = 1.0  # without poses for so long, a mute reader need not be watched
+BUNCH_S: Final = 0.05  # pongs of one gulp may come in several packets, 40 ms apart (Nagle)
 QUICK: Final = 0.5  # of slow_s: an answer within it is a quick one
 ROOMY: Final = 3.0  # times what the full stream needs: such a reader is fast
+MUTE_ROOMY: Final = 2.0
 ENOUGH: Final = 1.5  # the same, if it also answers quickly
 ALL: Final = 1 << 62
 
@@ -53,6 +57,8 @@ class SlowLane:
         """Take a reader that has got nothing yet."""
         reader.pace = PongPace(0, quick_s=self._quick_s)
         reader.mute_at = now + MUTE_AFTER_S
+        if (far := look(reader.transport)) is not None:
+            reader.window = far.window  # with nothing in its buffer
         self._take(reader)
 
     def enter_late(self, reader: PoseReader, now: float) -> None:
@@ -67,7 +73,9 @@ class SlowLane:
             reader.pinged(number, now)
             pace.sent_frame(number, reader.sent - reader.sent_at_ping + len(marker), now)
         else:
-            reader.pace = WindowPace(full=max(reader.window, far.window), now=now)
+            reader.window = max(reader.window, far.window)
+            reader.pace = mute = WindowPace(full=reader.window, now=now, trust_at=now)
+            mute.fell_behind(far.queued + reader.window - far.window, now)
         self._take(reader)
 
     def enter_behind(self, reader: PoseReader, now: float) -> None:
@@ -75,7 +83,7 @@ class SlowLane:
         if reader.answers or reader.new:
             reader.pace = PongPace(reader.sent, quick_s=self._quick_s)
         else:
-            reader.pace = WindowPace(full=reader.window, now=now)
+            reader.pace = WindowPace(full=reader.window, now=now, trust_at=now)
         self._take(reader)
         self.advance(reader, now)
 
@@ -104,12 +112,18 @@ class SlowLane:
         if type(pace) is WindowPace:  # it does answer, only late
             reader.pace = pace = PongPace(reader.sent, quick_s=self._quick_s)
             pace.quick = -SURE
+            if number < reader.number:  # and has not got to the last one
+                pace.sent_frame(reader.number, 1, monotonic())
             return
         if type(pace) is PongPace and pace.heard(number):
             if not pace.base_s:
                 far = look(reader.transport)
                 pace.base_s = far.rtt_s if far else 0.0
-            asyncio.get_running_loop().call_soon(self._settle, reader, pace)
+            loop = asyncio.get_running_loop()
+            if pace.is_quick(monotonic()):
+                loop.call_soon(self._settle, reader, pace)
+            else:
+                loop.call_later(BUNCH_S, self._settle, reader, pace)
 
     def _settle(self, reader: PoseReader, pace: PongPace) -> None:
         if reader.pace is not pace or reader not in self.readers:
@@ -128,15 +142,15 @@ class SlowLane:
                 self._take_for_mute(reader, now)
                 return
             if room := pace.room(now):
-                fit = pace.current(now) and self._fits(reader, pace)
+                fit = pace.current(now) and self._fits(reader, pace, now)
                 self._send(reader, ALL if fit else room, now)
                 if fit and reader.clean == self._changes.number and not reader.backlog:
                     self._leave_fast(reader, now)
         elif type(pace) is WindowPace:
             self._advance_mute(reader, pace, now)
 
-    def _fits(self, reader: PoseReader, pace: PongPace) -> bool:
-        demand = reader.group.demand
+    def _fits(self, reader: PoseReader, pace: PongPace, now: float) -> bool:
+        demand = reader.group.demand(now)
         if pace.quick >= (1 if reader.new else SURE) and pace.sample >= ENOUGH * demand:
             return True
         return pace.sample > 0 and pace.rate >= ROOMY * demand
@@ -148,7 +162,8 @@ class SlowLane:
             self._leave_fast(reader, now)
             return
         reader.window = max(reader.window, far.window)
-        reader.pace = WindowPace(full=reader.window, now=now)
+        trust_at = now + min(TRUST_AFTER_S + reader.sent / TRUST_RATE, TRUST_MOST_S)
+        reader.pace = WindowPace(full=reader.window, now=now, sent=reader.sent, trust_at=trust_at)
 
     def _advance_mute(self, reader: PoseReader, pace: WindowPace, now: float) -> None:
         far = look(reader.transport)
@@ -160,10 +175,10 @@ class SlowLane:
             return
         room = pace.room(now, queued=far.queued, window=far.window)
         if room:
-            idle = reader.clean == self._changes.number
+            quiet = now - self._changes.flushed_at > QUIET_S
             self._send(reader, room, now)
-            roomy = pace.rate >= 2 * reader.group.demand
-            if (idle or roomy) and reader.clean == self._changes.number:
+            roomy = 0 < pace.rate >= MUTE_ROOMY * reader.group.demand(now)
+            if (quiet or roomy) and reader.clean == self._changes.number:
                 self._leave_fast(reader, now)
         elif pace.ask:
             reader.ping(self._numbers(), now)
@@ -189,7 +204,7 @@ class SlowLane:
         if type(reader.pace) is PongPace:
             reader.pace.sent_frame(number, size, now)
             if reader.new:
-                reader.mute_at = now + min(MUTE_AFTER_S + size / MUTE_RATE, MUTE_MOST_S)
+                reader.mute_at = now + MUTE_AFTER_S
         elif type(reader.pace) is WindowPace:
             reader.pace.sent_frame(size, now)
         self.frames += 1
