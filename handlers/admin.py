@@ -17,6 +17,7 @@ from gateway.web.describe import Link, Operation
 from gateway.web.params import Ids, Number, ids_from_body, path_number, query
 
 LETTERS: Final = "/api/admin/dead-letters"
+LETTER: Final = LETTERS + "/{id:[0-9]+}"  # so that a wrong method on /replay is 405, not 404
 
 
 class LettersQuery(Struct, frozen=True):
@@ -51,12 +52,7 @@ class Deleted(Struct, frozen=True):
     deleted: int
 
 
-_FIRST: Final = {"id": "$response.body#/items/0/id"}
-_LEADS_ON: Final = {
-    "next": Link("admin.list_letters", {"cursor": "$response.body#/cursor"}),
-    "replay": Link("admin.replay_one", _FIRST),
-    "drop": Link("admin.drop_one", _FIRST),
-}
+_NEXT: Final = {"next": Link("admin.list_letters", {"cursor": "$response.body#/cursor"})}
 
 
 class AdminRoutes:
@@ -72,8 +68,8 @@ class AdminRoutes:
             web.get(LETTERS, self.list_letters),
             web.delete(LETTERS, self.drop),
             web.post(f"{LETTERS}/replay", self.replay),
-            web.delete(LETTERS + "/{id}", self.drop_one),
-            web.post(LETTERS + "/{id}/replay", self.replay_one),
+            web.delete(LETTER, self.drop_one),
+            web.post(f"{LETTER}/replay", self.replay_one),
         ]
 
     @Operation("Where every message is", "모든 메시지의 행방", answers={200: Report})
@@ -90,7 +86,7 @@ class AdminRoutes:
         query=LettersQuery,
         answers={200: Letters},
         errors=[BadRange, InvalidInput, Unavailable],
-        links=_LEADS_ON,
+        links=_NEXT,
     )
     async def list_letters(self, request: web.Request) -> web.Response:
         asked = query(request, LettersQuery)

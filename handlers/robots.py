@@ -20,10 +20,7 @@ class RobotsQuery(Struct, frozen=True):
     cursor: Id | None = None
 
 
-_LEADS_ON: Final = {
-    "first": Link("robots.show", {"robotId": "$response.body#/items/0/id"}),
-    "next": Link("robots.list_all", {"cursor": "$response.body#/cursor"}),
-}
+_NEXT: Final = {"next": Link("robots.list_all", {"cursor": "$response.body#/cursor"})}
 
 
 class RobotRoutes:
@@ -42,7 +39,7 @@ class RobotRoutes:
         query=RobotsQuery,
         answers={200: RobotPage},
         errors=[BadRange, Unavailable],
-        links=_LEADS_ON,
+        links=_NEXT,
     )
     async def list_all(self, request: web.Request) -> web.Response:
         asked = query(request, RobotsQuery)

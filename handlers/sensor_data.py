@@ -31,8 +31,7 @@ _OWN: Final = ("latest", "stats", "export", "batch")
 _ROBOT: Final = f"{{robotId:(?!(?:{'|'.join(_OWN)})(?:/|$))[^/]+}}"
 _ROWS_AT_ONCE: Final = 500  # encoded in one step of the event loop: about 2 ms
 
-_RobotId = Annotated[Id, Meta(extra_json_schema={"not": {"enum": list(_OWN)}})]
-_PATH: Final = {"robotId": _RobotId}
+_PATH: Final = {"robotId": Annotated[Id, Meta(description=f"any but {', '.join(_OWN)}")]}
 
 # What the types of the bodies cannot say: a metric is needed, and of many each is judged by itself.
 _ANY_METRIC: Final = [
@@ -48,12 +47,6 @@ _OF_ROBOT: Final = {
     "range": Link("sensor_data.range", {"robotId": "$request.body#/robotId"}),
     "latest": Link("sensor_data.latest", {"robotId": "$request.body#/robotId"}),
     "robot": Link("robots.show", {"robotId": "$request.body#/robotId"}),
-}
-_NEXT: Final = {
-    "next": Link(
-        "sensor_data.range",
-        {"robotId": "$request.path.robotId", "bucket": "raw", "cursor": "$response.body#/cursor"},
-    )
 }
 
 
@@ -132,7 +125,6 @@ class SensorDataRoutes:
         query=RangeQuery,
         answers={200: (Columns, RawPage)},
         errors=[BadRange, InvalidInput, Unavailable],
-        links=_NEXT,
     )
     async def range(self, request: web.Request) -> web.Response:
         robot, asked = path_id(request, "robotId"), query(request, RangeQuery)

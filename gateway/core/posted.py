@@ -21,10 +21,10 @@ MAX_BATCH: Final = 1_000  # readings
 _RANGES: Final = msgspec.json.schema(Sensor)["$defs"]["Sensor"]["properties"]
 
 
-def _of_sensor(name: str) -> Meta:
+def _of_sensor(name: str, **more: int) -> Meta:
     """Return what the API's document says of a field: the range that the second step checks."""
     said: dict[str, Any] = _RANGES[name]["anyOf"][0]
-    return Meta(extra_json_schema=said)
+    return Meta(extra_json_schema=said | more)
 
 
 class PostedReading(
@@ -40,11 +40,13 @@ class PostedReading(
     """
 
     robot_id: Id
+    # Whole numbers are read as floats: to JSON 7 and 7.0 are one number, and some encoders write
+    # the second. What is beyond a float's exactness is out of range.
     measured_at: (
-        Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_MS})]
+        Annotated[float, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_MS, "multipleOf": 1})]
         | Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
     )
-    seq: Annotated[int, _of_sensor("seq")] | None = None
+    seq: Annotated[float, _of_sensor("seq", multipleOf=1)] | None = None
     pm1: Annotated[float, _of_sensor("pm1")] | None = None
     pm25: Annotated[float, _of_sensor("pm25")] | None = None
     pm10: Annotated[float, _of_sensor("pm10")] | None = None
@@ -80,8 +82,11 @@ def read_one(data: bytes | msgspec.Raw, zone: tzinfo) -> tuple[str, Sensor]:
     """
     posted = read_json(data, _one)
     values = {name: getattr(posted, name) for name in _SENSOR_FIELDS}
+    values["ts"] = _time(posted.measured_at, zone)
+    if posted.seq is not None:
+        values["seq"] = _whole(posted.seq, "$.seq")
     try:
-        reading = msgspec.convert({**values, "ts": _time(posted.measured_at, zone)}, Sensor)
+        reading = msgspec.convert(values, Sensor)
     except msgspec.ValidationError as exc:
         complaint = refused(exc)
         path = getattr(complaint, "path", "$")
@@ -115,14 +120,21 @@ def _code(exc: GatewayError) -> str:
     return exc.reason if isinstance(exc, Unprocessable) else exc.code
 
 
-def _time(value: int | str, zone: tzinfo) -> int:
+def _whole(value: float, path: str) -> int:
+    if not value.is_integer():
+        raise InvalidInput("Expected a whole number", path=path)
+    return int(value)
+
+
+def _time(value: float | str, zone: tzinfo) -> int:
     if isinstance(value, str):
         try:
             return parse_ms(value, zone)
         except ValueError as exc:
             raise InvalidInput(str(exc), path="$.measuredAt") from exc
-    if not 0 <= value <= MAX_MS:
+    ms = _whole(value, "$.measuredAt")
+    if not 0 <= ms <= MAX_MS:
         raise Unprocessable(
             "Unix milliseconds from 1970 to 9999", reason="OUT_OF_RANGE", path="$.measuredAt"
         )
-    return value
+    return ms

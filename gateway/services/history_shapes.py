@@ -110,9 +110,12 @@ class Column(Struct, frozen=True):
 
 
 class Columns(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Buckets that have readings; ``t`` is where each begins, in Unix ms."""
+    """Buckets that have readings; ``t`` is where each begins, in Unix ms.
 
-    t: list[TimeMs]
+    It is below 0 where the first day of 1970 begins before that of UTC.
+    """
+
+    t: list[int]
     pm1: Column | None = None
     pm25: Column | None = None
     pm10: Column | None = None
