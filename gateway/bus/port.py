@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 Item = tuple[str, bytes]
 """(topic, payload) of one PUBLISH, topic already checked as UTF-8 without wildcards."""
 
 
-@dataclass(slots=True, frozen=True)
-class Batch:
+class Batch(Struct, frozen=True, gc=False):
     """What one read of a socket held, in the order of its arrival, any QoS.
 
     ``acknowledge`` must be called exactly once, from the event loop, when every item is durable:

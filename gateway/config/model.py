@@ -81,7 +81,7 @@ class BusLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     packet_bytes: Positive = 262_144  # largest packet accepted; the connection closes above it
     queue_bytes: Positive = 1_048_576  # outbound, per client; QoS 0 is dropped above it
     queue_messages: Positive = 1_000  # outbound QoS 1 and 2 waiting per session
-    inflight: Annotated[int, Meta(ge=1, le=65535)] = 1_024  # receive maximum told to MQTT 5 clients
+    inflight: Annotated[int, Meta(ge=1, le=65535)] = 8_192  # receive maximum told to MQTT 5 clients
     subscriptions: Positive = 1_000  # per client
     sessions: Positive = 10_000  # kept for absent clients
     session_expiry_s: Positive = 86_400  # kept at most so long

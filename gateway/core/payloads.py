@@ -31,13 +31,17 @@ RobotState = Literal["cleaning", "docked", "idle", "paused", "returning", "error
 
 
 class Pose(Struct, frozen=True, gc=False):
-    """Where a robot is, in the frame of ``map``."""
+    """Where a robot is, in the frame of ``map``.
+
+    ``map`` is an Id too, but ingest looks at it: a pattern costs more than all the numbers, and the
+    same few maps come thousands of times a second.
+    """
 
     x: Metres
     y: Metres
     ts: TimeMs | None = None
     seq: Seq | None = None
-    map: Id | None = None
+    map: str | None = None
     theta: Radians = 0.0
     vx: Speed = 0.0
     vy: Speed = 0.0

@@ -5,8 +5,8 @@ two list appends. No await, no task, no logging per message; what does not fit b
 in the same journal, in its turn, so it is as durable as the rest and stalls nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -26,13 +26,13 @@ from gateway.core.payloads import (
     State,
 )
 from gateway.core.readings import has_metric
-from gateway.core.topics import parse
+from gateway.core.topics import ID, parse
 from gateway.journal.port import Entry, Journal
 from gateway.services.ledger import Line
 
 DAY_MS: Final = 86_400_000  # a device clock further off than this is not believed
 MAX_ROUTES: Final = 100_000  # topics remembered; beyond it the cache starts again
-_SLOTS: Final = 16  # Kind is < 16: counts by kind are lists, not dictionaries
+_SLOTS: Final = 16  # Kind is < 16
 _OTHER: Final = 0  # topics that are not in the robots' tree
 
 Decode = Callable[[bytes], Any]
@@ -41,6 +41,18 @@ Update = tuple[int, str, Payload, int, int]
 
 def _misplaced(reason: str, _payload: bytes) -> NoReturn:
     _refuse(reason, "no such topic in the robots' tree of this site")
+
+
+_decode_pose: Final = msgspec.json.Decoder(Pose).decode
+_is_id: Final = lru_cache(maxsize=10_000)(ID.fullmatch)  # the same few maps, again and again
+
+
+def _pose(payload: bytes) -> Pose:
+    value: Pose = _decode_pose(payload)
+    name = value.map
+    if name is not None and _is_id(name) is None:
+        raise msgspec.ValidationError(f"Expected `str` matching {ID.pattern!r} - at `$.map`")
+    return value
 
 
 _decode_sensor: Final = msgspec.json.Decoder(Sensor).decode
@@ -54,7 +66,7 @@ def _sensor(payload: bytes) -> Sensor:
 
 
 DECODERS: Final[dict[int, Decode]] = {
-    Kind.POSE: msgspec.json.Decoder(Pose).decode,
+    Kind.POSE: _pose,
     Kind.SENSOR: _sensor,
     Kind.STATE: msgspec.json.Decoder(State).decode,
     Kind.EVENT: msgspec.json.Decoder(Event).decode,
@@ -113,14 +125,15 @@ class Ingest:
         routes = self._routes
         entries: list[Entry] = []
         updates: list[Update] = []
-        fits, logged = [0] * _SLOTS, [0] * _SLOTS
+        fits: dict[int, int] = {}
+        dead = 0
         for topic, payload in batch.items:
             route = routes.get(topic)
             if route is None:
                 route = self._route(topic)
             kind, robot, decode = route
             if decode is None:  # not ours: carried for its subscribers only
-                fits[kind] += 1
+                self._aside(kind)
                 continue
             try:
                 if len(payload) > MAX_PAYLOAD_BYTES:
@@ -128,41 +141,37 @@ class Ingest:
                 value = decode(payload)
             except _BAD as exc:
                 if not payload and kind in _RETAINED:  # clears a retained message: nothing to keep
-                    fits[kind] += 1
+                    self._aside(kind)
                     continue
-                line = self._mqtt[kind]
-                line.entered += 1
                 code, entry = _dead(topic, payload, exc, rts, robot)
-                line.dropped[code] += 1
+                self._mqtt[kind].entered += 1
+                self._mqtt[kind].dropped[code] += 1
                 entries.append(entry)
-                logged[Kind.DEAD] += 1
+                dead += 1
                 continue
             ts = value.ts
             if ts is None or ts < low or ts > high:
                 ts = rts
-            fits[kind] += 1
-            logged[kind] += 1
+            fits[kind] = fits.get(kind, 0) + 1
             entries.append((kind, robot, ts, payload))
             updates.append((kind, robot, value, ts, rts))
         if updates:
             self._publish(updates)
-        _add(self._mqtt, fits)
-        self._append(entries, rts, logged, lambda: self._taken(batch, fits))
+        logged = {**fits, int(Kind.DEAD): dead} if dead else fits
+        _enter(self._mqtt, fits)
+        _enter(self._log, logged)
 
-    def _taken(self, batch: Batch, fits: list[int]) -> None:
-        _settle(self._mqtt, fits)
-        batch.acknowledge()
+        def durable() -> None:
+            _leave(self._mqtt, fits)
+            _leave(self._log, logged)
+            batch.acknowledge()
 
-    def _append(
-        self, entries: Sequence[Entry], rts: int, logged: list[int], then: Callable[[], None]
-    ) -> int:
-        _add(self._log, logged)
+        self._journal.append(entries, rts, durable)
 
-        def committed() -> None:
-            _settle(self._log, logged)
-            then()
-
-        return self._journal.append(entries, rts, committed)
+    def _aside(self, kind: int) -> None:
+        """Count a message that the journal does not keep."""
+        self._mqtt[kind].entered += 1
+        self._mqtt[kind].delivered += 1
 
     def _route(self, topic: str) -> tuple[int, str, Decode | None]:
         parsed = parse(topic, prefix=self._prefix, site=self._site)
@@ -190,17 +199,18 @@ class Ingest:
             updates.append((Kind.SENSOR, robot, reading, ts, rts))
         self._publish(updates)
         count = len(entries)
-        self._rest.entered += count
-        self._rest.pending += count
-        logged = [0] * _SLOTS
-        logged[Kind.SENSOR] = count
+        rest, logged = self._rest, {int(Kind.SENSOR): count}
+        rest.entered += count
+        rest.pending += count
+        _enter(self._log, logged)
 
-        def committed() -> None:
-            self._rest.pending -= count
-            self._rest.delivered += count
+        def durable() -> None:
+            _leave(self._log, logged)
+            rest.pending -= count
+            rest.delivered += count
             then()
 
-        return self._append(entries, rts, logged, committed) + count
+        return self._journal.append(entries, rts, durable) + count
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """Return whether a message would be taken now: a dead letter is replayed only then."""
@@ -234,15 +244,13 @@ def _dead(topic: str, payload: bytes, exc: Exception, rts: int, robot: str) -> t
     return reason, (Kind.DEAD, robot, rts, encode_dead(letter))
 
 
-def _add(lines: list[Line], counts: list[int]) -> None:
-    for line, count in zip(lines, counts, strict=True):
-        if count:
-            line.entered += count
-            line.pending += count
+def _enter(lines: list[Line], counts: dict[int, int]) -> None:
+    for kind, count in counts.items():
+        lines[kind].entered += count
+        lines[kind].pending += count
 
 
-def _settle(lines: list[Line], counts: list[int]) -> None:
-    for line, count in zip(lines, counts, strict=True):
-        if count:
-            line.pending -= count
-            line.delivered += count
+def _leave(lines: list[Line], counts: dict[int, int]) -> None:
+    for kind, count in counts.items():
+        lines[kind].pending -= count
+        lines[kind].delivered += count

@@ -123,6 +123,7 @@ def test_a_clock_that_is_off_is_replaced_by_the_receive_time(
         pytest.param(topic("pose"), b'{"x":1}', "INVALID", id="missing"),
         pytest.param(topic("pose"), b'{"x":"1","y":1}', "INVALID", id="text for a number"),
         pytest.param(topic("pose"), b'{"x":200000,"y":1}', "INVALID", id="out of range"),
+        pytest.param(topic("pose"), b'{"x":1,"y":1,"map":"f 1"}', "INVALID", id="map"),
         pytest.param(topic("sensor"), b'{"co2":1}', "INVALID", id="no such air"),
         pytest.param(topic("sensor"), b'{"ts":1}', "INVALID", id="no metric"),
         pytest.param(topic("state"), b'{"state":"flying"}', "INVALID", id="no such state"),
