@@ -47,7 +47,8 @@ class Access:
         """Let ``request`` pass.
 
         Raises:
-            InvalidInput: no Host, several, or one that is none (RFC 9112 section 3.2).
+            InvalidInput: no Host, several, one that is none (RFC 9112 section 3.2), or another than
+                an absolute target names (section 3.2.2).
             Forbidden: a Host that is not ours.
             CrossSite: a page of another origin changes state or opens a WebSocket.
         """
@@ -68,6 +69,8 @@ class Access:
         name, port = match[1].lower(), match[2] or ""
         if name not in self.hosts:
             raise Forbidden("the gateway does not answer to this host name")
+        if request.host not in (hosts[0], name.strip("[]")):  # that of an absolute target
+            raise InvalidInput("the request target and Host name different hosts", path="Host")
         return name, port
 
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
-from aiohttp import http_parser, web
+from aiohttp import hdrs, http_parser, web
+from aiohttp.typedefs import Middleware
 
 from gateway.config.model import Http
 from gateway.web.access import Access, guard, harden
 from gateway.web.connection import Site
-from gateway.web.errors import errors_to_responses
+from gateway.web.errors import Handler, errors_to_responses
 
 
 class CannotListen(OSError):
@@ -26,10 +27,13 @@ def build_app(
     access: Access,
 ) -> web.Application:
     """Return the application. ``on_drain`` must end the open streams."""
+    routes = list(_with_and_without_slash(routes))
+    methods = {route.method for route in routes if isinstance(route, web.RouteDef)}
     app = web.Application(
-        client_max_size=http.max_body_bytes, middlewares=[errors_to_responses, guard(access)]
+        client_max_size=http.max_body_bytes,
+        middlewares=[errors_to_responses, guard(access), _about_the_server(methods)],
     )
-    app.add_routes(list(_with_and_without_slash(routes)))
+    app.add_routes(routes)
     app.on_response_prepare.append(harden)
 
     async def drain(_: web.Application) -> None:
@@ -39,6 +43,21 @@ def build_app(
 
     app.on_shutdown.append(drain)  # runs after the sockets close, before handlers are waited for
     return app
+
+
+def _about_the_server(methods: Iterable[str]) -> Middleware:
+    """Answer requests that name no path: ``OPTIONS *`` (RFC 9110 section 9.3.7) and CONNECT."""
+    allow = sorted({*methods, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == hdrs.METH_CONNECT:
+            raise web.HTTPMethodNotAllowed(request.method, allow)
+        if request.method == hdrs.METH_OPTIONS and request.raw_path == "*":
+            return web.Response(status=204, headers={hdrs.ALLOW: ",".join(allow)})
+        return await handler(request)
+
+    return answer
 
 
 def _with_and_without_slash(

@@ -36,6 +36,13 @@ class Connection(web.RequestHandler):
         answer.force_close()
         return answer
 
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """Log a failure, but not a body that nobody read and that cannot be decoded."""
+        if isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            log.debug("undecodable body: %s", kw["exc_info"])
+        else:
+            super().log_exception(*args, **kw)
+
 
 class _Plain(web.Response):
     """An answer that does not pass ``on_response_prepare``, because nobody could be asked."""

@@ -85,6 +85,10 @@ async def errors_to_responses(request: web.Request, handler: Handler) -> web.Str
             raise
         answer = _of_http_exception(exc)
         reason = exc.reason
+    except web.RequestPayloadError:
+        answer = problem(InvalidInput("the body is not what its Content-Encoding says"))
+        answer.force_close()  # where the next request would begin is not known
+        reason = InvalidInput.code
     except ConnectionError:
         raise  # the client left in the middle of its answer; aiohttp ends the connection
     except Exception:
