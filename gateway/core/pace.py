@@ -40,6 +40,7 @@ class PongPace:
         "rate",
         "sample",
         "sent",
+        "streak",
     )
 
     def __init__(self, sent: int, *, quick_s: float) -> None:
@@ -48,6 +49,7 @@ class PongPace:
         self.rate = FIRST_RATE
         self.sample = 0.0  # the last measured rate
         self.quick = 0  # answers in a row that took less than ``quick_s``
+        self.streak = 0  # bytes that they answered
         self.sent = self.acked = sent
         self._quick_s = quick_s
         self._measured = False
@@ -93,8 +95,10 @@ class PongPace:
         """Learn from the pongs since the last call."""
         if self._bunch is None:
             return
-        self.quick = self.quick + 1 if self.is_quick(now) else 0
+        quick = self.is_quick(now)
         (at, before, frames), self._bunch = self._bunch, None
+        self.quick = self.quick + 1 if quick else 0
+        self.streak = self.streak + self.acked - before if quick else 0
         took = max(now - at - self.base_s, 0.0005)
         size = self.acked - before
         if size < MEANINGFUL:
@@ -103,11 +107,12 @@ class PongPace:
         careful = CAUTION * self.sample
         drained = not self._marks or now - self._marks[0][2] <= self.base_s
         self._try_frames(frames, took, drained=drained)
-        if not self._measured or (drained and self.quick >= SURE):
+        if not self._measured:
             self.rate = max(careful, FLOOR)
             self._measured = True
         elif drained:  # it could have read more: nothing was left to read
-            self.rate = max(self.rate * 1.05, min(careful, self.rate * 1.25))
+            most = careful if self.quick >= SURE else self.rate * 1.25
+            self.rate = max(self.rate * 1.05, min(careful, most))
         else:
             self.rate = max(min(self.rate, careful), FLOOR)
         if self.quick:
@@ -263,8 +268,11 @@ class WindowPace:
             self._next_at = now + LOOK_S
             self.ask = not queued
             return 0
-        if now - self._began <= 2 * LOOK_S and now >= self._trust_at:
-            self._draining = False  # a hiccup: see again what it can take
+        if now - self._began <= 2 * LOOK_S:  # a hiccup, or a late acknowledgement
+            self._draining = False
+            if now < self._trust_at:
+                self.rate = min(self.rate, UNDECIDED) or UNDECIDED
+                return int(self.rate * SLICE_S)
             self._begin_trial(now)
             return self._left
         rest = noise(self._full)  # may still be unread

@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from gateway.aio.link import Link
-from gateway.aio.tcp import look
 from gateway.config.model import Live as LiveConfig
 from gateway.core import wsframe
-from gateway.core.pace import noise
 from gateway.services.live_poses import Poses
 from gateway.services.live_reader import FIRST_PROBE_S, Changes, Group, PoseReader, pose_frame
 from gateway.services.live_slow import SlowLane
 
 LONGEST_PROBE_S: Final = 1.0  # between two pings to a reader that answers quickly
-FIRST_PATIENCE_S: Final = 0.06  # for the first pong of a reader that is fast as far as is known
+FIRST_PATIENCE_S: Final = 0.1  # for the first pong of a reader that is fast as far as is known
 RELAX: Final = 1.5  # growth of that interval
 IDLE_TURN_S: Final = 0.0003  # a turn of the loop within it had nothing else to do
 
@@ -248,31 +246,12 @@ class PoseFanout:
                 reader.sent = reader.sent_at_ping = reader.sent + size_with_ping
                 reader.pinged(number, now)
                 reader.deadline = now + reader.patience
-            elif self._is_late(reader, now):
+            elif reader.is_late(now, slow_s=self._slow_s):
                 late.append(reader)
             else:
                 transport.write(frame)
                 reader.sent += size
         self._frames += len(readers) - len(late) + before
-
-    def _is_late(self, reader: PoseReader, now: float) -> bool:
-        """Decide about a fast reader whose pong is due."""
-        far = look(reader.transport)
-        reader.deadline = now + self._slow_s
-        if far is None:
-            return reader.answers
-        if reader.answers:
-            return now - reader.ping_at > reader.patience + far.rtt_s
-        reader.window = max(reader.window, far.window)
-        lately = reader.sent - reader.looked_sent
-        taken = reader.window - far.window - noise(reader.window)
-        if far.queued > lately or taken > min(lately, reader.window // 4):
-            return True
-        reader.looked_sent = reader.sent
-        suspected, reader.suspect = reader.suspect, taken > 0
-        if reader.suspect:
-            reader.deadline = now + FIRST_PATIENCE_S
-        return suspected and taken > 0
 
     def _make_fast(self, reader: PoseReader, now: float) -> None:
         reader.group.fast.add(reader)

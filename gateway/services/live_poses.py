@@ -15,6 +15,8 @@ Update = tuple[int, str, Payload, int, int]
 
 BLOCK: Final = 256  # poses of history that are encoded, cached and dropped together
 
+STEPPED_S: Final = 10  # nothing newer for so long: the robot's clock was set back, believe it again
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -58,10 +60,21 @@ class Poses:
         self.order: list[str] = []  # robots with a pose, in the order of their first one
         self.recent: list[Update] = []  # accepted, not yet a block
         self.offset = 0
+        self.keeping = False  # history: only while somebody could ask for it
         self._states = states
         self._size = min(BLOCK, history)
         self._blocks: deque[Block] = deque(maxlen=-(-history // self._size))
         self._json: dict[str, tuple[Update, bytes]] = {}
+
+    def keep(self) -> None:
+        """Keep history from here on."""
+        self.keeping = True
+
+    def forget(self) -> None:
+        """Keep no history: whoever resumes now is told so, and gets a snapshot."""
+        self.keeping = False
+        self.recent = []
+        self._blocks.clear()
 
     def roll(self) -> None:
         """Make blocks of ``recent``; call when poses were added to it and ``offset`` moved."""
@@ -163,3 +176,13 @@ class Poses:
             update[4],
             pose.seq,
         )
+
+
+def is_stale(update: Update, old: Update) -> bool:
+    """Decide about a pose that is not from a later millisecond."""
+    if update[4] - old[4] >= STEPPED_S * 1000:
+        return False
+    if update[3] < old[3]:
+        return True
+    seq, old_seq = cast(Pose, update[2]).seq, cast(Pose, old[2]).seq
+    return seq is not None and old_seq is not None and seq <= old_seq

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.aio.link import Link
+from gateway.aio.tcp import look
 from gateway.core import wsframe
-from gateway.core.pace import PongPace, WindowPace
+from gateway.core.pace import PongPace, WindowPace, noise
 from gateway.services.live_poses import Block, Poses, Update
 
 FIRST_PROBE_S: Final = 0.1
+SUSPECT_S: Final = 0.06  # to the next look at a mute reader that seems behind
 POSE_BYTES: Final = 250  # a pose in JSON, about; for estimates only
 SHORTEST_S: Final = 0.25  # to measure over
 FRAME_BYTES: Final = 60  # a frame without poses
@@ -82,15 +84,18 @@ class PoseReader(Link):
     sent is what changed since the lap before began.
     """
 
-    __slots__ = ("backlog", "clean", "complete", "cursor", "deadline", "group", "interval", "lap",
-                 "lap_before", "lap_offset", "looked_sent", "mute_at", "new", "pace", "patience",
-                 "sent", "sent_at_ping", "suspect", "wants_snapshot", "window")  # fmt: skip
+    __slots__ = ("backlog", "clean", "complete", "cursor", "deadline", "fast_at", "group",
+                 "interval", "lap", "lap_before", "lap_offset", "looked_sent", "mute_at", "new",
+                 "pace", "patience", "sent", "sent_at_ping", "sure", "suspect", "wants_snapshot",
+                 "window")  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, group: Group, now: float) -> None:
         super().__init__(transport, now)
         self.group = group
         self.pace: PongPace | WindowPace | None = None
         self.new = True  # not yet known whether it answers pings
+        self.sure = 1  # quick answers in a row that make it fast
+        self.fast_at = now
         self.mute_at = 0.0  # when a new reader is taken for mute
         self.deadline = 0.0  # fast: when to ping next, or to wonder where the pong is
         self.interval = FIRST_PROBE_S
@@ -105,6 +110,25 @@ class PoseReader(Link):
         self.clean = -1  # number of the flush up to which it has everything
         self.wants_snapshot = False
         self.backlog: deque[Block] | None = None
+
+    def is_late(self, now: float, *, slow_s: float) -> bool:
+        """Decide about a fast reader whose pong is due."""
+        far = look(self.transport)
+        self.deadline = now + slow_s
+        if far is None:
+            return self.answers
+        if self.answers:
+            return now - self.ping_at > self.patience + far.rtt_s
+        self.window = max(self.window, far.window)
+        lately = self.sent - self.looked_sent
+        taken = self.window - far.window - noise(self.window)
+        if far.queued > lately or taken > min(lately, self.window // 4):
+            return True
+        self.looked_sent = self.sent
+        suspected, self.suspect = self.suspect, taken > 0
+        if self.suspect:
+            self.deadline = now + SUSPECT_S
+        return suspected and self.suspect
 
     def begin_lap(self, number: int, offset: int) -> None:
         """Note that everything up to flush ``number`` was sent."""

@@ -23,8 +23,10 @@ QUIET_S: Final = 1.0  # without poses for so long, a mute reader need not be wat
 BUNCH_S: Final = 0.05  # pongs of one gulp may come in several packets, 40 ms apart (Nagle)
 QUICK: Final = 0.5  # of slow_s: an answer within it is a quick one
 ROOMY: Final = 3.0  # times what the full stream needs: such a reader is fast
+RELAPSE_S: Final = 10.0  # slow again so soon: it must prove more the next time
+MOST_SURE: Final = 64
 MUTE_ROOMY: Final = 2.0
-ENOUGH: Final = 1.5  # the same, if it also answers quickly
+AT_RISK_S: Final = 0.15  # what a fast reader is sent before it is seen to be slow after all
 ALL: Final = 1 << 62
 
 monotonic = time.monotonic
@@ -63,6 +65,8 @@ class SlowLane:
 
     def enter_late(self, reader: PoseReader, now: float) -> None:
         """Take a fast reader that has fallen behind the last flush."""
+        soon = now - reader.fast_at < RELAPSE_S
+        reader.sure = min(2 * reader.sure, MOST_SURE) if soon else SURE
         far = look(reader.transport)
         if reader.answers or far is None:
             reader.pace = pace = PongPace(reader.sent_at_ping, quick_s=self._quick_s)
@@ -151,7 +155,7 @@ class SlowLane:
 
     def _fits(self, reader: PoseReader, pace: PongPace, now: float) -> bool:
         demand = reader.group.demand(now)
-        if pace.quick >= (1 if reader.new else SURE) and pace.sample >= ENOUGH * demand:
+        if pace.quick >= reader.sure and pace.streak >= AT_RISK_S * demand:
             return True
         return pace.sample > 0 and pace.rate >= ROOMY * demand
 
@@ -186,6 +190,7 @@ class SlowLane:
     def _leave_fast(self, reader: PoseReader, now: float) -> None:
         reader.pace = None
         reader.new = False
+        reader.fast_at = now
         self.leave(reader)
         self._release(reader, now)
 

@@ -29,6 +29,7 @@ async def stream(
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
+    response.headers.clear()  # sent: 1 kB that an idle stream need not keep
     transport = request.transport
     if transport is None:
         return response

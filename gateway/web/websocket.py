@@ -59,6 +59,7 @@ async def serve(
     """
     socket = _Socket()
     await socket.prepare(request)
+    socket.headers.clear()  # sent: 1 kB that an idle socket need not keep
     transport = request.transport
     if transport is None:  # the client is gone already
         return socket

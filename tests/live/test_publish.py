@@ -5,8 +5,8 @@ import pytest
 from gateway.config.model import Live as LiveConfig
 from gateway.core.kinds import Kind
 from gateway.core.payloads import CommandAck, Connection, Event, Sensor, State
-from gateway.services.live import STEPPED_S, Live
-from gateway.services.live_poses import Poses, Update
+from gateway.services.live import Live
+from gateway.services.live_poses import STEPPED_S, Poses, Update
 from tests.live.rig import now_ms, pose
 
 
