@@ -129,7 +129,16 @@ async def test_what_was_promised_arrives_although_the_history_moves_on() -> None
         client.close()
 
 
+async def test_without_anybody_who_could_resume_there_is_no_history(rig: Rig) -> None:
+    rig.live.publish([pose("a", 1, 1)])
+    rig.live.publish([pose("a", 2, 2)])
+    client = await rig.connect(f"/ws/coordinates?epoch={rig.live.epoch}&offset=1")
+    assert (await client.until("resumed"))["recovered"] is False
+    assert [item["seq"] for item in (await client.until("snapshot"))["poses"]] == [2]
+
+
 async def test_resume_of_chosen_robots_sends_theirs_only(rig: Rig) -> None:
+    rig.live.snapshot_json()  # from here on somebody has an offset
     rig.live.publish([pose(robot, 1, 1) for robot in "ab"])
     rig.live.publish([pose(robot, 2, 2) for robot in "ab"])
     path = f"/ws/coordinates?robotId=b&epoch={rig.live.epoch}&offset=1"
