@@ -137,13 +137,13 @@ class PongPace:
         A frame may be larger, because a pose cannot be cut: the next one then comes later.
         """
         slice_bytes = int(self.rate * SLICE_S) or 1
+        flying = self.sent - self.acked
+        if flying == 0:  # it has read everything: whatever was planned, nothing is gained by waiting
+            return slice_bytes
         if 0 < len(self._marks) < self._frames and now - self._sent_at >= SLICE_S:
             return slice_bytes
         if now < self._next_at:
             return 0
-        flying = self.sent - self.acked
-        if flying == 0:
-            return slice_bytes
         limit = self.rate * (HORIZON_S + self.base_s)
         if not self._measured or flying + slice_bytes > limit:
             return 0

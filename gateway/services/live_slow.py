@@ -16,7 +16,7 @@ from gateway.services.live_reader import Changes, PoseReader, block_frame, pose_
 
 TICK_S: Final = 0.02
 MUTE_AFTER_S: Final = 0.4  # without a pong
-TRUST_AFTER_S: Final = 5.0  # and what its snapshot takes at TRUST_RATE, at most TRUST_MOST_S
+TRUST_AFTER_S: Final = 2.0  # and what its snapshot takes at TRUST_RATE, at most TRUST_MOST_S
 TRUST_RATE: Final = 1_000.0
 TRUST_MOST_S: Final = 10.0
 QUIET_S: Final = 1.0  # without poses for so long, a mute reader need not be watched

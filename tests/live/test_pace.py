@@ -155,3 +155,13 @@ def test_a_mute_reader_that_takes_nothing_is_asked_not_fed() -> None:
     assert pace.room(111.0, queued=0, window=16_384) == 0
     assert pace.room(112.0, queued=0, window=16_384) > 0
     assert pace.rate >= FLOOR
+
+
+def test_what_was_read_late_does_not_hold_back_what_comes_next() -> None:
+    """A snapshot of 20 kB whose pong takes 0.3 s: not quick, but everything was read."""
+    pace = PongPace(0, quick_s=0.125)
+    pace.sent_frame(1, 20_000, 100.0)
+    assert pace.room(100.2) == 0
+    assert pace.heard(1)
+    pace.settle(100.3)
+    assert pace.room(100.3) > 0
