@@ -6,7 +6,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from gateway.core.errors import BadRange, Unavailable
-from gateway.core.payloads import Id
+from gateway.core.payloads import Id, RobotId
 from gateway.services.robots import Robot, RobotPage, Robots
 from gateway.web.answer import json_answer
 from gateway.web.describe import Link, Operation
@@ -48,7 +48,7 @@ class RobotRoutes:
     @Operation(
         "One robot",
         "로봇 하나",
-        path={"robotId": Id},
+        path={"robotId": RobotId},
         answers={200: Robot},
         errors=[Unavailable],
     )

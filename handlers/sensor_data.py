@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Meta, Raw
 
 from gateway.core.errors import BadRange, InvalidInput, Unavailable
-from gateway.core.payloads import METRICS, Id
+from gateway.core.payloads import METRICS, RobotId
 from gateway.core.posted import MAX_BATCH, PostedReading
 from gateway.records.port import Bucket, ReadingRow
 from gateway.services.history import History
@@ -31,12 +31,13 @@ _OWN: Final = ("latest", "stats", "export", "batch")
 _ROBOT: Final = f"{{robotId:(?!(?:{'|'.join(_OWN)})(?:/|$))[^/]+}}"
 _ROWS_AT_ONCE: Final = 500  # encoded in one step of the event loop: about 2 ms
 
-_PATH: Final = {"robotId": Annotated[Id, Meta(description=f"any but {', '.join(_OWN)}")]}
+_PATH: Final = {"robotId": Annotated[RobotId, Meta(description=f"any but {', '.join(_OWN)}")]}
 
 # What the types of the bodies cannot say: a metric is needed, and of many each is judged by itself.
 _ANY_METRIC: Final = [
     {"required": [name], "properties": {name: {"type": "number"}}} for name in METRICS
 ]
+_EXAMPLE: Final = {"robotId": "r1", "measuredAt": "2026-01-31T12:00:00+09:00", "pm25": 12.5}
 _Posted = Annotated[PostedReading, Meta(extra_json_schema={"anyOf": _ANY_METRIC})]
 _SHOWN: Final = [{"$ref": f"#/components/schemas/{PostedReading.__name__}"}, {}]
 _Batch = Annotated[
@@ -70,6 +71,7 @@ class SensorDataRoutes:
         about="Answered when it is on disk; normally it is in history by then, too. A reading that "
         "is there already counts as accepted and changes nothing: sending again is safe.",
         body=_Posted,
+        example=_EXAMPLE,
         answers={202: Accepted},
         errors=["OUT_OF_RANGE", "NO_METRIC", Unavailable],
         links=_OF_ROBOT,
@@ -82,6 +84,7 @@ class SensorDataRoutes:
         "측정값 여러 개 보내기 (최대 1000)",
         about="Each is judged by itself: what does not fit is listed in `rejected`.",
         body=_Batch,
+        example=[_EXAMPLE],
         answers={202: Accepted},
         errors=["TOO_MANY", Unavailable],
     )

@@ -13,6 +13,7 @@ MAX_PAYLOAD_BYTES = 65_536
 ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+RobotId = Annotated[str, Meta(pattern=ID_PATTERN, examples=["r1"])]
 Text = Annotated[str, Meta(max_length=256)]
 # Up to what a JavaScript Date can hold.
 TimeMs = Annotated[int, Meta(ge=0, le=8_640_000_000_000_000, description="Unix ms")]

@@ -46,6 +46,7 @@ class Operation:
     empty body. ``path``: the types of path
     parameters. ``query`` and ``headers``: structs whose fields are the parameters. ``errors``: what
     may be raised, and as text the codes of 422; what every route may answer is not repeated.
+    ``example``: a body.
     ``cached``: it has an ETag. ``hears``: the type of a client's messages, if it is a WebSocket.
     """
 
@@ -58,6 +59,7 @@ class Operation:
     headers: type[Struct] | None = None
     body: Any = None
     body_needed: bool = True
+    example: Any = None
     errors: Sequence[type[GatewayError] | str] = ()
     links: Mapping[str, Link] = field(default_factory=dict)
     cached: bool = False

@@ -109,8 +109,10 @@ def _operation(each: Described, schemas: _Schemas) -> Json:
     if parameters:
         made["parameters"] = parameters
     if operation.body is not None:
-        content = {JSON: {"schema": schemas.of(operation.body)}}
-        made["requestBody"] = {"required": operation.body_needed, "content": content}
+        body = {"schema": schemas.of(operation.body)}
+        if operation.example is not None:
+            body["example"] = operation.example
+        made["requestBody"] = {"required": operation.body_needed, "content": {JSON: body}}
     if operation.hears is not None:
         made["x-websocket"] = {"hears": schemas.of(operation.hears)}
     answers = _answers(operation, schemas)
