@@ -138,7 +138,7 @@ class PongPace:
         """
         slice_bytes = int(self.rate * SLICE_S) or 1
         flying = self.sent - self.acked
-        if flying == 0:  # it has read everything: whatever was planned, nothing is gained by waiting
+        if flying == 0:  # it has read everything: nothing is gained by waiting
             return slice_bytes
         if 0 < len(self._marks) < self._frames and now - self._sent_at >= SLICE_S:
             return slice_bytes
