@@ -13,7 +13,7 @@ from tests.conformance.rig import furnished, schemathesis, unharmed
 PARTS = (
     ("--phases=coverage", "--include-path=/api/sensor-data"),
     ("--phases=coverage", "--exclude-path=/api/sensor-data"),
-    ("--phases=fuzzing,stateful", "--max-examples=25"),
+    ("--phases=examples,fuzzing,stateful", "--max-examples=25"),
 )
 
 
