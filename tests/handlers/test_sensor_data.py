@@ -52,6 +52,13 @@ async def test_a_posted_reading_is_in_every_answer(client: Client) -> None:
     }
 
 
+async def test_seven_and_seven_point_zero_are_one_number(client: Client) -> None:
+    posted = b'{"robotId":"r1","measuredAt":%d.0,"seq":7.0,"pm25":1}' % NOW
+    await post(client, "/api/sensor-data", posted)
+    found = await get(client, "/api/sensor-data/r1/latest")
+    assert (found["ts"], found["seq"]) == (NOW, 7)
+
+
 async def test_what_was_not_measured_is_left_out(client: Client) -> None:
     await post(client, "/api/sensor-data", {"robotId": "r1", "measuredAt": NOW, "temp": 20})
     latest = await get(client, "/api/sensor-data/r1/latest")
@@ -103,6 +110,8 @@ BAD = [
     (body(seq=1.5), 400, "INVALID", "$.seq"),
     (body(measuredAt="yesterday"), 400, "INVALID", "$.measuredAt"),
     (body(measuredAt=1.5), 400, "INVALID", "$.measuredAt"),
+    (body(seq=1.5), 400, "INVALID", "$.seq"),
+    (body(seq=2**53), 422, "OUT_OF_RANGE", "$.seq"),
     (body(measuredAt=-1), 422, "OUT_OF_RANGE", "$.measuredAt"),
     (body(measuredAt=2**80), 422, "OUT_OF_RANGE", "$.measuredAt"),
     (body(seq=-1), 422, "OUT_OF_RANGE", "$.seq"),
