@@ -15,8 +15,11 @@ ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 RobotId = Annotated[str, Meta(pattern=ID_PATTERN, examples=["r1"])]
 Text = Annotated[str, Meta(max_length=256)]
-# Up to what a JavaScript Date can hold.
-TimeMs = Annotated[int, Meta(ge=0, le=8_640_000_000_000_000, description="Unix ms")]
+# Up to what a JavaScript Date can hold. A fraction is what ``time.time() * 1000`` gives: it is cut.
+TimeMs = (
+    Annotated[int, Meta(ge=0, le=8_640_000_000_000_000, description="Unix ms")]
+    | Annotated[float, Meta(ge=0, le=8_640_000_000_000_000)]
+)
 Seq = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]  # 2**53 - 1: exact in every JSON reader
 Metres = Annotated[float, Meta(ge=-100_000, le=100_000, description="m")]
 Radians = Annotated[float, Meta(ge=-1_000, le=1_000)]  # normalised to [-pi, pi] on output

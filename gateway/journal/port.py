@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 Entry = tuple[int, str, int, bytes]
 """(kind: gateway.core.kinds.Kind, robot id, device time in ms, payload as received)."""
 
@@ -35,8 +37,7 @@ class Read:
     lost: int = 0
 
 
-@dataclass(slots=True, frozen=True)
-class JournalStats:
+class JournalStats(Struct, frozen=True, rename="camel"):
     """Counters since start unless said otherwise; see docs/journal-format.md."""
 
     first_offset: int  # oldest record still on disk

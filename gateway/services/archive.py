@@ -66,6 +66,8 @@ class Archive:
         self._lost = 0
         self._start = reader.position
         self._moved = asyncio.Event()
+        self._wanted = asyncio.Event()  # somebody waits in ``reached``
+        self._waiting = 0
         self._seen_at = 0.0
         self._seen_ms = 0
         self.failing = ""
@@ -83,7 +85,15 @@ class Archive:
             self._reader.commit(step.next_offset)
             self._moved.set()
             if step.records:
-                await asyncio.sleep(PAUSE_S)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Let records collect, unless somebody waits to see them."""
+        try:
+            async with asyncio.timeout(PAUSE_S):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
 
     async def _write(self, step: Read) -> None:
         counts: dict[int, int] = {}
@@ -159,6 +169,8 @@ class Archive:
 
     async def reached(self, offset: int, timeout_s: float) -> bool:
         """Return whether everything before journal ``offset`` is in history, waiting a little."""
+        self._waiting += 1
+        self._wanted.set()
         try:
             async with asyncio.timeout(timeout_s):
                 while self._reader.committed < offset:
@@ -166,6 +178,10 @@ class Archive:
                     await self._moved.wait()
         except TimeoutError:
             return False
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
         return True
 
     @property

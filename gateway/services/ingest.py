@@ -152,6 +152,8 @@ class Ingest:
             ts = value.ts
             if ts is None or ts < low or ts > high:
                 ts = rts
+            elif ts.__class__ is float:
+                ts = int(ts)
             fits[kind] = fits.get(kind, 0) + 1
             entries.append((kind, robot, ts, payload))
             updates.append((kind, robot, value, ts, rts))
@@ -194,7 +196,7 @@ class Ingest:
         entries: list[Entry] = []
         updates: list[Update] = []
         for robot, reading in readings:
-            ts = rts if reading.ts is None else reading.ts
+            ts = rts if reading.ts is None else int(reading.ts)
             entries.append((Kind.SENSOR, robot, ts, msgspec.json.encode(reading)))
             updates.append((Kind.SENSOR, robot, reading, ts, rts))
         self._publish(updates)

@@ -21,6 +21,7 @@ LONGEST_PROBE_S: Final = 1.0  # between two pings to a reader that answers quick
 FIRST_PATIENCE_S: Final = 0.1  # for the first pong of a reader that is fast as far as is known
 RELAX: Final = 1.5  # growth of that interval
 IDLE_TURN_S: Final = 0.0003  # a turn of the loop within it had nothing else to do
+SHARE: Final = 1.5  # from flush to flush, times what a flush takes, while the loop has other work
 
 monotonic = time.monotonic
 
@@ -185,11 +186,11 @@ class PoseFanout:
     def _turn(self, asked_at: float) -> None:
         """Flush, unless the loop has other work and the last flush has not been paid for.
 
-        So that others get half of the loop's time when they want it, and readers get more when
+        So that others get a third of the loop's time when they want it, and readers get more when
         nobody else does.
         """
         now = monotonic()
-        paid = self._last_at + 2 * self._cost_s - now
+        paid = self._last_at + SHARE * self._cost_s - now
         if paid > 0 and now - asked_at > IDLE_TURN_S and self._loop is not None:
             self._loop.call_later(paid, self.flush)
         else:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
-from aiohttp.typedefs import Middleware
 
 from gateway.core.errors import CrossSite, Forbidden, InvalidInput
-from gateway.web.errors import STARTED, Handler
+from gateway.web.errors import STARTED
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/?#\[\]\\,]+)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
@@ -43,7 +42,7 @@ class Access:
         """Return the rule for ``[auth] mode = "off"``: loopback names and the bound ``host``."""
         return cls(_LOOPBACK_NAMES | {f"[{host}]" if ":" in host else host.lower()})
 
-    def check(self, request: web.Request) -> None:
+    def __call__(self, request: web.Request) -> None:
         """Let ``request`` pass.
 
         Raises:
@@ -82,17 +81,6 @@ def _same_place(origin: str, name: str, port: str) -> bool:
         return False
     default = _DEFAULT_PORT[parts[1]]
     return (place[1].lower(), place[2] or default) == (name, port or default)
-
-
-def guard(access: Access) -> Middleware:
-    """Return the middleware that asks ``access`` before any handler runs."""
-
-    @web.middleware
-    async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
-        access.check(request)
-        return await handler(request)
-
-    return check_access
 
 
 async def harden(request: web.Request, response: web.StreamResponse) -> None:

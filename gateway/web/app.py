@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, http_parser, web
-from aiohttp.typedefs import Middleware
 
 from gateway.config.model import Http
-from gateway.web.access import Access, guard, harden
+from gateway.web.access import Access, harden
 from gateway.web.connection import Site
-from gateway.web.errors import Handler, errors_to_responses
+from gateway.web.errors import Check, answering
 
 
 class CannotListen(OSError):
@@ -31,7 +30,7 @@ def build_app(
     methods = {route.method for route in routes if isinstance(route, web.RouteDef)}
     app = web.Application(
         client_max_size=http.max_body_bytes,
-        middlewares=[errors_to_responses, guard(access), _about_the_server(methods)],
+        middlewares=[answering(access, _about_the_server(methods))],
     )
     app.add_routes(routes)
     app.on_response_prepare.append(harden)
@@ -45,19 +44,18 @@ def build_app(
     return app
 
 
-def _about_the_server(methods: Iterable[str]) -> Middleware:
+def _about_the_server(methods: Iterable[str]) -> Check:
     """Answer requests that name no path: ``OPTIONS *`` (RFC 9110 section 9.3.7) and CONNECT."""
     allow = sorted({*methods, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
-    @web.middleware
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def check(request: web.Request) -> web.Response | None:
         if request.method == hdrs.METH_CONNECT:
             raise web.HTTPMethodNotAllowed(request.method, allow)
         if request.method == hdrs.METH_OPTIONS and request.raw_path == "*":
             return web.Response(status=204, headers={hdrs.ALLOW: ",".join(allow)})
-        return await handler(request)
+        return None
 
-    return answer
+    return check
 
 
 def _with_and_without_slash(

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from msgspec import Struct
 
 from gateway.core.errors import (
@@ -28,6 +29,8 @@ from gateway.core.errors import (
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Check = Callable[[web.Request], web.StreamResponse | None]
+"""Looks at a request before its handler: None lets it pass; an answer or an exception does not."""
 
 STARTED: Final = web.RequestKey("started", web.StreamResponse)
 """The response of a request whose status line is on its way: too late to answer anything else."""
@@ -72,32 +75,55 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="cam
     dependency: str | None = None
 
 
-@web.middleware
-async def errors_to_responses(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer expected failures with their status, and bugs with an opaque 500."""
-    try:
-        return await handler(request)
-    except GatewayError as exc:
-        answer = problem(exc)
-        reason = exc.code
-    except web.HTTPException as exc:
-        if exc.status < HTTPStatus.BAD_REQUEST:
-            raise
-        answer = _of_http_exception(exc)
-        reason = exc.reason
-    except web.RequestPayloadError:
-        answer = problem(InvalidInput("the body is not what its Content-Encoding says"))
-        answer.force_close()  # where the next request would begin is not known
-        reason = InvalidInput.code
-    except ConnectionError:
-        raise  # the client left in the middle of its answer; aiohttp ends the connection
-    except Exception:
-        trace_id = _trace_id()
-        log.exception(
-            "unhandled error: method=%s path=%s trace_id=%s", request.method, request.path, trace_id
-        )
-        answer = _answer(500, "INTERNAL", "the gateway failed; its log has the trace id", trace_id)
-        reason = "INTERNAL"
+def answering(*checks: Check) -> Middleware:
+    """Return the one middleware: ``checks`` first, then the handler, and every failure an answer.
+
+    Expected failures get their status, bugs an opaque 500. One middleware, because a stream keeps
+    the frame of each for as long as it is open.
+    """
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            for check in checks:
+                if (ready := check(request)) is not None:
+                    return ready
+            return await handler(request)
+        except ConnectionError:
+            raise  # the client left in the middle of its answer; aiohttp ends the connection
+        except Exception as exc:
+            failed = _failed(request, exc)
+            if failed is None:
+                raise
+            return failed
+
+    return answer
+
+
+def _failed(request: web.Request, exc: Exception) -> web.StreamResponse | None:
+    """Return the answer to ``exc``; None: it is an answer itself, below 400."""
+    match exc:
+        case GatewayError():
+            answer, reason = problem(exc), exc.code
+        case web.HTTPException():
+            if exc.status < HTTPStatus.BAD_REQUEST:
+                return None
+            answer, reason = _of_http_exception(exc), exc.reason
+        case web.RequestPayloadError():
+            answer = problem(InvalidInput("the body is not what its Content-Encoding says"))
+            answer.force_close()  # where the next request would begin is not known
+            reason = InvalidInput.code
+        case _:
+            trace_id = _trace_id()
+            log.error(
+                "unhandled error: method=%s path=%s trace_id=%s",
+                request.method,
+                request.path,
+                trace_id,
+                exc_info=exc,
+            )
+            detail = "the gateway failed; its log has the trace id"
+            answer, reason = _answer(500, "INTERNAL", detail, trace_id), "INTERNAL"
     started = request.get(STARTED)
     return answer if started is None else _cut(request, started, reason)
 

@@ -101,10 +101,11 @@ def test_batches_are_acknowledged_in_order_also_when_nothing_is_kept(chain: Chai
         pytest.param(NOW + DAY_MS + 1, NOW, id="from the future"),
         pytest.param(0, NOW, id="booted in 1970"),
         pytest.param(None, NOW, id="none"),
+        pytest.param(NOW - 4.75, NOW - 5, id="with a fraction"),
     ],
 )
 def test_a_clock_that_is_off_is_replaced_by_the_receive_time(
-    chain: Chain, ts: int | None, kept: int
+    chain: Chain, ts: float | None, kept: int
 ) -> None:
     chain.send((topic("sensor"), body(ts=ts, pm25=3)))
     assert [entry[2] for entry in chain.journal.entries] == [kept]
