@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -68,7 +69,8 @@ async def serve(
     except Unavailable as exc:
         await socket.close(code=TRY_LATER, message=exc.detail.encode())
         return socket
-    socket.leave = lambda: leave(reader)
+    del join  # with what it closes over, a third of a kilobyte for as long as the socket is open
+    socket.leave = partial(leave, reader)
     allowed, second = MESSAGES_PER_S, 0
     try:
         while True:
