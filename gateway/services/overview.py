@@ -67,3 +67,4 @@ def wire_readiness(readiness: Readiness, journal: Journal, bus: Bus, archive: Ar
     readiness.add("journal", journal_part, essential=True)
     readiness.add("bus", bus_part, essential=True)
     readiness.add("records", records_part, essential=True)
+    readiness.parts()  # from here on ``since`` is known

@@ -106,7 +106,12 @@ async def peer(*scripts: Callable[[Talk], Awaitable[None]]) -> AsyncIterator[int
         open_ones.add(task)
         try:
             talk = Talk(reader, writer)
-            talk.connect = await talk.expect(CONNECT)
+            try:
+                talk.connect = await talk.expect(CONNECT)
+            except asyncio.IncompleteReadError as cut:
+                if cut.partial:
+                    raise
+                return  # the control connection, told to stop before its first word
             if b"-control" in talk.connect or not waiting:
                 await ended.wait()
             else:
