@@ -55,6 +55,7 @@ class Log:
         self._paused = False
         self._pauses: list[Callable[[], None]] = []
         self._resumes: list[Callable[[], None]] = []
+        self._readers: list[FileReader] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._writer = Writer(catalog, self._written, retry_s=retry_s)
@@ -147,6 +148,8 @@ class Log:
         self._writing = None
         self._pending -= group.size
         self._committed = group.blobs[-1][1]
+        passed = min((reader.position for reader in self._readers), default=self._committed)
+        self._tail.forget(passed)
         self._tail.extend(group.blocks)
         waiting = self._group
         if waiting.blobs:  # before the callbacks, so that the disk works meanwhile
@@ -176,7 +179,7 @@ class Log:
             pause()
 
     def reader(self, name: str, kinds: frozenset[int] | None = None) -> Reader:
-        return FileReader(
+        reader = FileReader(
             self._cursors.get(name, self._first_offset()),
             kinds,
             catalog=self._catalog,
@@ -186,6 +189,8 @@ class Log:
             changed=self._changed,
             moved=self._cursors.moved,
         )
+        self._readers.append(reader)
+        return reader
 
     async def _changed(self) -> None:
         waiter = self._loop.create_future()

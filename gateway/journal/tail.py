@@ -41,10 +41,22 @@ class Tail:
         while size > self._limit and head < len(mine):
             size -= mine[head][5]
             head += 1
-        if head >= _TRIM or head == len(mine):
-            del mine[:head]
+        self._size = size
+        self._drop(head)
+
+    def forget(self, position: int) -> None:
+        """Give up the blocks before ``position``: every reader has passed them."""
+        mine, head = self._blocks, self._head
+        while head < len(mine) and mine[head][1] <= position:
+            self._size -= mine[head][5]
+            head += 1
+        self._drop(head)
+
+    def _drop(self, head: int) -> None:
+        if head >= _TRIM or head == len(self._blocks):
+            del self._blocks[:head]
             head = 0
-        self._size, self._head = size, head
+        self._head = head
 
     def read(
         self, position: int, kinds: frozenset[int] | None, wanted: int, max_records: int

@@ -13,6 +13,7 @@ from gateway.core.payloads import Payload, Pose, State
 Update = tuple[int, str, Payload, int, int]
 """(kind, robot, payload, device time in ms, receive time in ms)."""
 
+MEMORY_MS: Final = 60_000  # a reader that was away for longer is better off with a snapshot
 BLOCK: Final = 256  # poses of history that are encoded, cached and dropped together
 
 STEPPED_S: Final = 10  # nothing newer for so long: the robot's clock was set back, believe it again
@@ -84,6 +85,9 @@ class Poses:
         for i in range(0, whole, size):
             self._blocks.append(Block(recent[i : i + size], start + i + size))
         self.recent = recent[whole:]
+        oldest = recent[-1][4] - MEMORY_MS if recent else 0
+        while self._blocks and self._blocks[0].updates[-1][4] < oldest:
+            self._blocks.popleft()
 
     @property
     def full(self) -> bool:
