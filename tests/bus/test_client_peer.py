@@ -225,10 +225,8 @@ async def test_a_broker_that_breaks_the_protocol_is_left(packet: bytes, reason: 
         await talk.expect(PUBACK)
 
     async with peer(script, healed) as port, client_bus(port, basket, wait=False) as bus:
-        await eventually(lambda: bus.figures()["failures"] >= 1)
-        detail = bus.status().detail
         await basket.holds(b"good")
-    assert any(part in detail for part in reason.split("|")), detail
+    assert any(part in details[0] for part in reason.split("|")), details
 
 
 async def test_refused_subscriptions_are_named() -> None:
@@ -267,7 +265,7 @@ async def _is_left(script: Callable[[Talk], Awaitable[None]], detail: str) -> No
         peer(script) as port,
         client_bus(port, Basket(), wait=False, timeout_s=0.2) as bus,
     ):
-        await eventually(lambda: bus.figures()["failures"] == 1)
+        await eventually(lambda: bus.figures()["failures"] >= 1)
         assert detail in bus.status().detail
         with pytest.raises(Unavailable):
             await bus.publish("a/b", b"x")
