@@ -82,8 +82,8 @@ services: setup-dev ## install and check the real servers the tests use
 lock: setup-dev ## make the lock files again (needs a network)
 	@echo "[lock] resolving for Python 3.11 and newer"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/build.in pyproject.toml -o requirements/run.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/build.in pyproject.toml --group dev -o requirements/dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/build.in pyproject.toml --extra kafka --extra redis --extra postgres -o requirements/run.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/build.in pyproject.toml --extra kafka --extra redis --extra postgres --group dev -o requirements/dev.lock
 	@echo "[lock] requirements/run.lock and requirements/dev.lock are new"
 
 clean: ## remove what the build made (not data/)

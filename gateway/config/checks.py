@@ -10,7 +10,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.config.bind import Problem
-from gateway.config.model import Config, EmbeddedBus, MqttBus
+from gateway.config.model import (
+    Config,
+    EmbeddedBus,
+    KafkaStream,
+    MqttBus,
+    PostgresRecords,
+    RedisState,
+)
 from gateway.config.wording import nearest, show
 from gateway.core.units import size_bytes
 
@@ -44,11 +51,14 @@ def _not_yet(config: Config) -> Found:
         "filter.mode": (config.filter.mode, "off", "the request filter"),
         "upstream": (config.upstream, {}, "proxying to upstreams"),
         "route": (config.route, (), "a route table"),
-        "records.dsn": (config.records.dsn, "", 'backend = "postgres"'),
-        "state.url": (config.state.url, "", 'backend = "redis"'),
-        "stream.servers": (config.stream.servers, "", 'backend = "kafka"'),
-        "stream.prefix": (config.stream.prefix, "smartair", 'backend = "kafka"'),
     }
+    for key, section in (
+        ("records", config.records),
+        ("state", config.state),
+        ("stream", config.stream),
+    ):
+        if isinstance(section, PostgresRecords | RedisState | KafkaStream):
+            yield f"{key}.backend", "is not available in this version: leave it out"
     for key, (value, default, feature) in reserved.items():
         if value != default:
             advice = "remove it" if default in ({}, ()) else f"leave it out or at {show(default)}"

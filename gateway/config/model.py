@@ -40,6 +40,7 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[site]: which place this box serves."""
 
     id: Name = "home"
+    box: Name | Literal[""] = ""  # this gateway among several; "" makes <host name>-<6 hex digits>
     timezone: str = "Asia/Seoul"  # IANA name; input times without an offset are in it
 
 
@@ -151,6 +152,25 @@ class SqliteRecords(
     dead_letter_bytes: Size = "64MiB"
 
 
+class PostgresRecords(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="backend",
+    tag="postgres",
+):
+    """[records] backend = "postgres": a server that several boxes may share."""
+
+    dsn: str  # postgresql://user@host:5432/database; the password belongs in password_file
+    password_file: str = ""
+    ca_file: str = ""  # "" trusts the system's certificates, where sslmode asks for TLS
+    pool: Annotated[int, Meta(ge=2, le=100)] = 6  # connections
+    timeout_s: Annotated[float, Meta(gt=0)] = 5.0  # connect, and the longest a statement may take
+    dead_letters: Positive = 10_000  # kept; the oldest go first
+    dead_letter_bytes: Size = "64MiB"
+
+
 class Live(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[live]: WebSocket and SSE readers."""
 
@@ -179,13 +199,60 @@ class MemoryState(
     url: str = ""  # belongs to backend = "redis"
 
 
+class RedisState(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="redis"
+):
+    """[state] backend = "redis": what boxes share."""
+
+    url: str  # redis://host:6379/0, rediss://…, redis+sentinel://h1,h2/service/0, redis+cluster://…
+    user: str = ""  # an ACL user
+    password_file: str = ""
+    sentinel_password_file: str = ""
+    ca_file: str = ""  # "" trusts the system's certificates
+    cert_file: str = ""  # a client certificate, with key_file
+    key_file: str = ""
+    prefix: Name = "smartair"  # of keys and channels
+    connections: Annotated[int, Meta(ge=2, le=1000)] = 16
+    timeout_s: Annotated[float, Meta(gt=0)] = 2.0  # connect, and each command
+
+
 class NoStream(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="none"
 ):
-    """[stream] backend = "none"."""
+    """[stream] backend = "none": nothing leaves the box."""
 
     servers: str = ""  # belongs to backend = "kafka"
     prefix: str = "smartair"  # of Kafka's topics; belongs to backend = "kafka"
+
+
+class KafkaStream(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="backend", tag="kafka"
+):
+    """[stream] backend = "kafka"."""
+
+    servers: str  # "host:9092,host2:9092"
+    prefix: Name = (
+        "smartair"  # topics <prefix>.pose, .sensor, .state, .event, .dead-letter, .canary
+    )
+    tls: bool = False
+    ca_file: str = ""  # "" trusts the system's certificates
+    cert_file: str = ""  # a client certificate, with key_file
+    key_file: str = ""
+    sasl: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    user: str = ""
+    password_file: str = ""
+    compression: Literal["none", "gzip", "lz4", "zstd"] = "lz4"
+    batch_bytes: Size = "512KiB"  # of one partition, before compression
+    max_record_bytes: Size = "1MiB"  # what the brokers take (message.max.bytes)
+    create_topics: bool = True  # else they must be there, and are checked
+    partitions: Annotated[int, Meta(ge=1, le=1000)] = 6  # of topics that are created
+    replication: Annotated[int, Meta(ge=-1, le=10)] = -1  # -1: what the brokers are set to
+    timeout_s: Annotated[float, Meta(gt=0)] = 5.0  # connect, and each request
+    drain_factor: Annotated[float, Meta(ge=1.5, le=1000)] = (
+        5.0  # times the live rate, after an outage
+    )
+    consume: bool = True  # read every box's records back into [state]
+    group: str = ""  # "" makes <prefix>-state, or one of its own for a box with [state] memory
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -231,10 +298,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth: Auth = field(default_factory=Auth)
     bus: EmbeddedBus | MqttBus = field(default_factory=EmbeddedBus)
     journal: JournalConfig = field(default_factory=JournalConfig)
-    records: SqliteRecords = field(default_factory=SqliteRecords)
+    records: SqliteRecords | PostgresRecords = field(default_factory=SqliteRecords)
     live: Live = field(default_factory=Live)
-    state: MemoryState = field(default_factory=MemoryState)
-    stream: NoStream = field(default_factory=NoStream)
+    state: MemoryState | RedisState = field(default_factory=MemoryState)
+    stream: NoStream | KafkaStream = field(default_factory=NoStream)
     metrics: Metrics = field(default_factory=Metrics)
     limits: Limits = field(default_factory=Limits)
     filter: Filter = field(default_factory=Filter)

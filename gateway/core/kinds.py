@@ -13,6 +13,7 @@ class Kind(enum.IntEnum):
     EVENT = 4
     CONNECTION = 5
     ACK = 6
+    CANARY = 7  # the gateway's own, to see that every hop carries: gateway.services.canary
     DEAD = 15  # a message that did not fit, with its reason: gateway.core.deadletter
 
 
@@ -23,6 +24,7 @@ LABEL: Final[dict[int, str]] = {
     Kind.EVENT: "event",
     Kind.CONNECTION: "connection",
     Kind.ACK: "ack",
+    Kind.CANARY: "canary",
     Kind.DEAD: "dead-letter",
 }
 """Names as they stand in the ledger, in metrics and in Kafka topics."""

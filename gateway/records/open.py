@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.config.model import SqliteRecords
+from gateway.config.model import PostgresRecords, SqliteRecords
 from gateway.core.errors import Unavailable
 from gateway.core.units import size_bytes
 from gateway.records.port import RecordStore
@@ -20,7 +20,9 @@ START_S: Final = 2.0  # the start goes on without history after that
 
 
 @asynccontextmanager
-async def open_records(config: SqliteRecords, directory: Path) -> AsyncIterator[RecordStore]:
+async def open_records(
+    config: SqliteRecords | PostgresRecords, directory: Path
+) -> AsyncIterator[RecordStore]:
     """Open history in ``directory``, which must exist.
 
     A disk that is full or failing does not stop the start: the store then answers Unavailable
@@ -29,6 +31,7 @@ async def open_records(config: SqliteRecords, directory: Path) -> AsyncIterator[
     Raises:
         ConfigError: the file was made by a newer version of this program.
     """
+    assert isinstance(config, SqliteRecords)  # noqa: S101 - config/checks.py refuses the other yet
     bounds = Bounds(config.dead_letters, size_bytes(config.dead_letter_bytes))
     async with open_store(directory / "records.db", bounds) as store:
         try:
