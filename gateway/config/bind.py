@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import NODEFAULT, Struct
@@ -13,13 +13,6 @@ from msgspec import NODEFAULT, Struct
 from gateway.config.model import Config, ConfigError
 from gateway.config.sources import Leaf, Origin, Table
 from gateway.config.wording import choice, mismatch, nearest, show
-
-NOT_YET: Final = {
-    "records": {"postgres": 'use "sqlite"'},
-    "state": {"redis": 'use "memory"'},
-    "stream": {"kafka": 'use "none"'},
-}
-"""Backends that the contract names and that this version does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +129,8 @@ class Binder:
                 f"{key}.{tag_field}", name, next(iter(variants)), said.origin
             )
             return variants[name]
-        if isinstance(name, str) and name in NOT_YET.get(key, {}):
-            message = f"{show(name)} is not available in this version: {NOT_YET[key][name]}"
-        else:
-            message = f"expected {choice(variants)}, found {show(_plain(said))}"
-            message += nearest(str(name), variants)
+        message = f"expected {choice(variants)}, found {show(_plain(said))}"
+        message += nearest(str(name), variants)
         self._problem(said.origin, f"{key}.{tag_field}", message)
         return None
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.config import sharing
 from gateway.config.bind import Problem
 from gateway.config.model import (
     Config,
     EmbeddedBus,
-    KafkaStream,
     MqttBus,
-    PostgresRecords,
-    RedisState,
 )
 from gateway.config.wording import nearest, show
 from gateway.core.units import size_bytes
@@ -24,12 +22,15 @@ from gateway.core.units import size_bytes
 Found = Iterator[tuple[str, str]]
 """(key, what is wrong with it)"""
 
-_SECRETS: Final = frozenset({"bus.password_file", "bus.key_file", "tls.key_file"})
+_SECRETS: Final = ("password_file", "key_file")
 
 
 def problems(config: Config, where: Callable[[str], str]) -> list[Problem]:
     """Return what is wrong with ``config``; ``where`` says in which line a key was written."""
-    checks = (_not_yet, _auth, _site, _bus, _journal, _files)
+    checks = (
+        _not_yet, _auth, _site, _bus, _journal,
+        sharing.unchosen, sharing.stream, sharing.redis, _files,
+    )  # fmt: skip
     return [Problem(where(key), key, text) for check in checks for key, text in check(config)]
 
 
@@ -52,13 +53,6 @@ def _not_yet(config: Config) -> Found:
         "upstream": (config.upstream, {}, "proxying to upstreams"),
         "route": (config.route, (), "a route table"),
     }
-    for key, section in (
-        ("records", config.records),
-        ("state", config.state),
-        ("stream", config.stream),
-    ):
-        if isinstance(section, PostgresRecords | RedisState | KafkaStream):
-            yield f"{key}.backend", "is not available in this version: leave it out"
     for key, (value, default, feature) in reserved.items():
         if value != default:
             advice = "remove it" if default in ({}, ()) else f"leave it out or at {show(default)}"
@@ -147,13 +141,22 @@ def _journal(config: Config) -> Found:
 
 
 def _files(config: Config) -> Found:
-    named = {"tls.cert_file": config.tls.cert_file, "tls.key_file": config.tls.key_file}
-    if isinstance(config.bus, MqttBus):
-        for key in ("password_file", "ca_file", "cert_file", "key_file"):
-            named[f"bus.{key}"] = getattr(config.bus, key)
+    sections = {
+        "tls": config.tls,
+        "bus": config.bus,
+        "records": config.records,
+        "state": config.state,
+        "stream": config.stream,
+    }
+    named = {
+        f"{section}.{name}": getattr(values, name)
+        for section, values in sections.items()
+        for name in values.__struct_fields__
+        if name.endswith("_file")
+    }
     for key, name in named.items():
         if name:
-            yield from _file(key, Path(name), secret=key in _SECRETS)
+            yield from _file(key, Path(name), secret=key.endswith(_SECRETS))
 
 
 def _file(key: str, path: Path, *, secret: bool) -> Found:

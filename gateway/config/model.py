@@ -27,6 +27,13 @@ Name = Annotated[
         description="1 to 64 of the characters A-Z a-z 0-9 _ . : -",
     ),
 ]
+NameOrEmpty = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_.:-]{0,64}$",
+        description="at most 64 of the characters A-Z a-z 0-9 _ . : -",
+    ),
+]
 
 
 class ConfigError(Exception):
@@ -40,7 +47,7 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[site]: which place this box serves."""
 
     id: Name = "home"
-    box: Name | Literal[""] = ""  # this gateway among several; "" makes <host name>-<6 hex digits>
+    box: NameOrEmpty = ""  # this gateway among several; "" makes <host name>-<6 hex digits>
     timezone: str = "Asia/Seoul"  # IANA name; input times without an offset are in it
 
 

@@ -6,7 +6,18 @@ import msgspec
 import pytest
 
 from gateway.config.load import load, load_with_sources
-from gateway.config.model import Config, ConfigError, EmbeddedBus, MqttBus
+from gateway.config.model import (
+    Config,
+    ConfigError,
+    EmbeddedBus,
+    KafkaStream,
+    MemoryState,
+    MqttBus,
+    NoStream,
+    PostgresRecords,
+    RedisState,
+    SqliteRecords,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,11 +52,26 @@ def test_the_shipped_file_holds_every_key_at_its_default(monkeypatch: pytest.Mon
     assert everything - {"upstream", "route"} == {setting.key for setting in loaded.settings}
 
 
-def test_the_shipped_file_explains_every_key_of_the_broker_too() -> None:
+@pytest.mark.parametrize(
+    ("kind", "default", "after"),
+    [
+        (MqttBus, EmbeddedBus, "[journal]"),
+        (PostgresRecords, SqliteRecords, "[live]"),
+        (RedisState, MemoryState, "[stream]"),
+        (KafkaStream, NoStream, "[metrics]"),
+    ],
+)
+def test_the_shipped_file_explains_every_key_of_the_other_backends(
+    kind: type[msgspec.Struct], default: type[msgspec.Struct], after: str
+) -> None:
     text = (ROOT / "edge.toml").read_text(encoding="utf-8")
-    block = text[text.index('# backend = "mqtt"') : text.index("[journal]")]
-    for name in MqttBus.__struct_fields__:
-        assert f"\n# {name} = " in block
+    block = text[text.index(f'# backend = "{kind.__struct_config__.tag}"') : text.index(after)]
+    for field in msgspec.structs.fields(kind):
+        said = f"\n# {field.name} = " in block
+        assert said or field.name in default.__struct_fields__  # stands with the default
+        if said and not field.required:
+            value = msgspec.json.encode(field.default).decode()
+            assert f"\n# {field.name} = {value}" in block
 
 
 def test_no_file_means_defaults(here: Path) -> None:

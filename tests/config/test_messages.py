@@ -66,12 +66,29 @@ def refusal(text: str, *sets: str, environ: dict[str, str] | None = None) -> str
          '"mqtt://host:1883" or "mqtts://host:8883", found "h:1883"'),
         ("[bus]\nprefix = 'a/+'", "edge.toml:2: bus.prefix: expected topic levels as "
          '"smartair/v1", without wildcards, an empty level or a leading $, found "a/+"'),
-        ("[records]\nbackend = 'postgres'", 'edge.toml:2: records.backend: "postgres" is not '
-         'available in this version: use "sqlite"'),
-        ("[state]\nbackend = 'redis'", 'edge.toml:2: state.backend: "redis" is not available in '
-         'this version: use "memory"'),
-        ("[stream]\nbackend = 'kafka'", 'edge.toml:2: stream.backend: "kafka" is not available '
-         'in this version: use "none"'),
+        ("[records]\nbackend = 'postgres'", 'edge.toml:2: records.dsn: is missing: backend = '
+         '"postgres" needs it'),
+        ("[state]\nbackend = 'redis'", 'edge.toml:2: state.url: is missing: backend = "redis" '
+         "needs it"),
+        ("[stream]\nbackend = 'kafka'", 'edge.toml:2: stream.servers: is missing: backend = '
+         '"kafka" needs it'),
+        ("[records]\ndsn = 'postgresql://h/d'", "edge.toml:2: records.dsn: is for PostgreSQL: set "
+         'records.backend to "postgres", or leave it out'),
+        ("[state]\nurl = 'redis://h'", 'edge.toml:2: state.url: is for Redis: set state.backend '
+         'to "redis", or leave it out'),
+        ("[stream]\nservers = 'h:1'", 'edge.toml:2: stream.servers: is for Kafka: set '
+         'stream.backend to "kafka", or leave it out'),
+        ("[stream]\nbackend = 'kafka'\nservers = 'h'", 'edge.toml:3: stream.servers: expected '
+         '"host:9092", several with commas between, found "h"'),
+        ("[stream]\nbackend = 'kafka'\nservers = 'h:1'\nsasl = 'PLAIN'\nuser = 'u'",
+         'edge.toml: stream.password_file: is missing: sasl = "PLAIN" needs it'),
+        ("[stream]\nbackend = 'kafka'\nservers = 'h:1'\nca_file = '/dev/null'",
+         "edge.toml:4: stream.ca_file: needs TLS: set stream.tls to true\n"
+         "edge.toml:4: stream.ca_file: /dev/null: expected a file"),
+        ("[stream]\nbackend = 'kafka'\nservers = 'h:1'\nsasl = 'SCRAM'", "edge.toml:4: "
+         'stream.sasl: expected "", "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512", found "SCRAM"'),
+        ("[state]\nbackend = 'redis'\nurl = 'redis://h'\nuser = 'u'",
+         "edge.toml: state.password_file: is missing: an ACL user needs it"),
         ("[limits]\nenabled = true", "edge.toml:2: limits.enabled: the limiter is not available "
          "in this version: leave it out or at false"),
         ("[filter]\nmode = 'block'", "edge.toml:2: filter.mode: the request filter is not "
