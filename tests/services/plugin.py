@@ -1,13 +1,16 @@
 """The pytest plugin: real servers as fixtures, each on a free port in a folder of its own."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.services.mosquitto import Mosquitto
+from tests.services.postgres import Postgres
 from tests.services.programs import USED, Missing, announce_with, need, provide
+from tests.services.redis import Redis
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has made its reporter
@@ -42,3 +45,43 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     need("mosquitto")
     with Mosquitto(tmp_path / "mosquitto") as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Return the Redis that all tests share: use a key prefix of your own, do not end it."""
+    need("redis-server")
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Redis]:
+    """Return a running Redis of this test alone, which keeps what it acknowledged over a kill."""
+    need("redis-server")
+    with Redis(tmp_path / "redis", durable=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return the PostgreSQL that all tests share: use ``postgres_database``, do not end it."""
+    need("postgres")
+    with Postgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_database(postgres: Postgres) -> Iterator[str]:
+    """Return the URL of an empty database of this test alone; it is dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """Return a running PostgreSQL of this test alone, which may be killed."""
+    need("postgres")
+    with Postgres() as server:
+        yield server

@@ -1,11 +1,14 @@
-"""A server as a child process whose output can be waited for."""
+"""A server as a child process whose output can be waited for, and signalled with its children."""
 
 import asyncio
+import contextlib
+import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
-from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Final
 
 STOP_S: Final = 10.0
@@ -19,10 +22,39 @@ def free_port() -> int:
         return port
 
 
-class Process:
-    """A running child; its output is collected line by line."""
+def descendants(pid: int) -> list[int]:
+    """Return the processes below ``pid``, parents before their children (from /proc)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # ended meanwhile
+            _, _, after_name = (entry / "stat").read_text().rpartition(")")
+            children.setdefault(int(after_name.split()[1]), []).append(int(entry.name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
 
-    def __init__(self, command: Sequence[str]) -> None:
+
+class Process:
+    """A running child; its output is collected line by line.
+
+    It is the leader of a session of its own: a Ctrl-C on the terminal is not sent to it. ``user``
+    is whom it runs as (only root may say so), ``environment`` is added to ours.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        user: str | None = None,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._changed = threading.Condition()
         self._lines: list[str] = []
         self._ended = False
@@ -32,6 +64,12 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            user=user,
+            extra_groups=None if user is None else [],
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -66,21 +104,46 @@ class Process:
         assert heard, "\n".join([f"ended without saying {text!r}:", *self.output[-30:]])
 
     def signal(self, number: Signals) -> None:
-        """Send ``number`` to it."""
+        """Send ``number`` to it, not to its children."""
         self._child.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stop it and its children in their tracks."""
+        self._child.send_signal(SIGSTOP)  # first, so that no child is born meanwhile
+        self._signal_below(SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it and its children go on."""
+        self._signal_below(SIGCONT)
+        self._child.send_signal(SIGCONT)
+
     def end(self, number: Signals = SIGTERM) -> None:
-        """End it with ``number`` and wait until it is gone (killed after a while)."""
+        """End it with ``number`` and wait until it and its children are gone.
+
+        What handles the signal too slowly is killed.
+        """
         if self._child.poll() is None:
-            self._child.send_signal(number)
-            if number is not SIGKILL:
-                self._child.send_signal(SIGCONT)  # a stopped process handles no SIGTERM
-            try:
-                self._child.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
+            if number is SIGKILL:
+                self._kill()
+            else:
+                self._child.send_signal(number)
+                self.thaw()  # a stopped process handles no SIGTERM
+                try:
+                    self._child.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    self._kill()
         self._child.wait()
-        self._reader.join()
+        self._reader.join()  # at the end of the output: no child holds it open any more
+
+    def _kill(self) -> None:
+        self.freeze()
+        self._signal_below(SIGKILL)
+        self._child.kill()
+
+    def _signal_below(self, number: Signals) -> None:
+        for pid in descendants(self._child.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _read(self) -> None:
         assert self._child.stdout is not None

@@ -41,11 +41,15 @@ PROGRAMS: Final[dict[str, Program]] = {
     "chromium": Program("chromium", ("chromium", "chromium-browser", "google-chrome")),
     "chromedriver": Program("chromium-driver", ("chromedriver",)),
     "redis-server": Program("redis-server", ("redis-server",)),
+    "redis-cli": Program("redis-tools", ("redis-cli",)),
     "postgres": Program("postgresql", ("postgres",), ("/usr/lib/postgresql/*/bin/postgres",)),
+    "initdb": Program("postgresql", ("initdb",), ("/usr/lib/postgresql/*/bin/initdb",)),
+    "psql": Program("postgresql-client", ("psql",), ("/usr/lib/postgresql/*/bin/psql",)),
+    "java": Program("default-jre-headless", ("java",)),
+    "mvn": Program("maven", ("mvn",)),
     "systemd-analyze": Program("systemd", ("systemd-analyze",)),
     "systemd-sysusers": Program("systemd", ("systemd-sysusers",)),
     "systemd-tmpfiles": Program("systemd", ("systemd-tmpfiles",)),
-    "initdb": Program("postgresql", ("initdb",), ("/usr/lib/postgresql/*/bin/initdb",)),
 }
 
 USED: Final = (
@@ -55,6 +59,12 @@ USED: Final = (
     "chromium",
     "chromedriver",
     "systemd-analyze",
+    "redis-server",
+    "postgres",
+    "initdb",
+    "psql",
+    "java",
+    "mvn",
 )
 """What some test uses today; the others are known, and installed when they are asked for."""
 
