@@ -1,0 +1,1 @@
+"""The ``kafka`` backend: records to topics, and every box's records back from them."""
