@@ -1,0 +1,25 @@
+"""Opens the shared state that edge.toml names."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.config.model import MemoryState, RedisState
+from gateway.state.memory import MemoryStateStore
+from gateway.state.port import StateStore
+
+
+@asynccontextmanager
+async def open_state(config: MemoryState | RedisState) -> AsyncIterator[StateStore]:
+    """Keep the state open until the block is left; a server that is away does not stop the start.
+
+    Raises:
+        ConfigError: the URL or a file that it needs cannot be used.
+    """
+    match config:
+        case MemoryState():
+            yield MemoryStateStore()
+        case RedisState():
+            from gateway.state.redis.store import connect  # the driver is optional
+
+            async with connect(config) as store:
+                yield store
