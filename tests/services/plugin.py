@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.kafka import Kafka
+from tests.services.kafka_jars import need_jars
 from tests.services.mosquitto import Mosquitto
 from tests.services.postgres import Postgres
 from tests.services.programs import USED, Missing, announce_with, need, provide
@@ -85,3 +87,21 @@ def own_postgres() -> Iterator[Postgres]:
     need("postgres")
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """Return the Kafka that all tests share: topics of your own prefix, do not end it."""
+    need("java")
+    need_jars()
+    with Kafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
+    """Return a running Kafka of this test alone, which may be killed."""
+    need("java")
+    need_jars()
+    with Kafka(tmp_path / "kafka") as broker:
+        yield broker

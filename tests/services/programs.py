@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,6 @@ USED: Final = (
     "initdb",
     "psql",
     "java",
-    "mvn",
 )
 """What some test uses today; the others are known, and installed when they are asked for."""
 
@@ -150,12 +150,13 @@ def _install(package: str) -> str:
     if os.geteuid() != 0:
         return f"not root; run: sudo apt-get install {package}"
     problem = ""
-    with _one_at_a_time(), _stopped_test_clock():
+    begun = time.monotonic()
+    with installing():
         for step in (["install", package], ["update"], ["install", package]):
             say(f"apt-get {' '.join(step)}")
-            problem = _run([apt, "-q", "-y", *_OPTIONS, *step])
+            problem = run([apt, "-q", "-y", *_OPTIONS, *step])
             if step[0] == "install" and not problem:
-                say(f"{package} is installed")
+                say(f"{package} is installed after {time.monotonic() - begun:.0f} s")
                 return ""
     return problem
 
@@ -163,7 +164,7 @@ def _install(package: str) -> str:
 _OPTIONS: Final = ("--no-install-recommends", "-o", "DPkg::Lock::Timeout=300")
 
 
-def _run(command: list[str]) -> str:
+def run(command: list[str]) -> str:
     """Run ``command``; return the last line of its complaint, "" when it succeeded."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
@@ -181,6 +182,13 @@ def _run(command: list[str]) -> str:
         return f"{' '.join(command)} took over {INSTALL_S:.0f} s"
     lines = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
     return "" if done.returncode == 0 else f"{' '.join(command)}: {lines[-1]}"
+
+
+@contextlib.contextmanager
+def installing() -> Iterator[None]:
+    """Install alone on this machine, on nobody's time."""
+    with _one_at_a_time(), _stopped_test_clock():
+        yield
 
 
 @contextlib.contextmanager
