@@ -8,11 +8,14 @@ from gateway.config.model import EmbeddedBus, MqttBus
 
 
 @asynccontextmanager
-async def open_bus(config: EmbeddedBus | MqttBus, sink: Sink, *, site: str) -> AsyncIterator[Bus]:
+async def open_bus(
+    config: EmbeddedBus | MqttBus, sink: Sink, *, site: str, box: str = ""
+) -> AsyncIterator[Bus]:
     """Hand what devices publish to ``sink`` until the block is left.
 
     Args:
         site: the box's site id; a client of a broker subscribes to that site's robots only.
+        box: this gateway among those of the site; its canaries come to ``sink`` as well.
     Raises:
         OSError: the embedded server's address cannot be listened on.
     """
@@ -25,7 +28,7 @@ async def open_bus(config: EmbeddedBus | MqttBus, sink: Sink, *, site: str) -> A
         case MqttBus():
             from gateway.bus.client.session import connect
 
-            async with connect(config, sink, site=site) as bus:
+            async with connect(config, sink, site=site, box=box) as bus:
                 yield bus
 
 

@@ -64,6 +64,19 @@ class Bus(Protocol):
             Unavailable: the broker is away, or did not acknowledge in time.
         """
 
+    async def probe(self, topic: str, payload: bytes) -> None:
+        """Send a message to ourselves, at QoS 1, on the road that devices' messages take.
+
+        It comes to the sink like any other, when it comes: returning only says that it is under
+        way. ``topic`` must be this box's canary topic (gateway.core.topics).
+
+        Raises:
+            Unavailable: it could not be sent, or nobody acknowledged it in time.
+        """
+
+    def sever(self, cut: bool) -> None:  # noqa: FBT001 - a switch
+        """Drill: drop every connection and make, or take, none while ``cut``; then heal as ever."""
+
     def status(self) -> BusStatus:
         """Return how the bus is."""
 

@@ -114,4 +114,11 @@ class CommandAck(Struct, frozen=True, gc=False):
     code: Text | None = None
 
 
-Payload = Pose | Sensor | State | Event | Connection | CommandAck
+class Canary(Struct, frozen=True, gc=False):
+    """The gateway's own message to itself: which one, and when it set out."""
+
+    id: Seq
+    ts: TimeMs
+
+
+Payload = Pose | Sensor | State | Event | Connection | CommandAck | Canary

@@ -1,4 +1,4 @@
-"""The robots' topic tree: ``<prefix>/<site>/<robot>/<kind>``."""
+"""The robots' topic tree: ``<prefix>/<site>/<robot>/<kind>``, and the gateway's canary in it."""
 
 import re
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ _KINDS: Final[dict[str, Kind]] = {
     "connection": Kind.CONNECTION,
     "cmd/ack": Kind.ACK,
 }
+_CANARY: Final = "canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,12 @@ class Route:
     reason: str = ""
 
 
-def parse(topic: str, *, prefix: str, site: str) -> Route:
-    """Return what ``topic`` means to the box of ``site``."""
+def parse(topic: str, *, prefix: str, site: str, box: str = "") -> Route:
+    """Return what ``topic`` means to the gateway ``box`` of ``site``.
+
+    Its own canaries are messages like those of a robot; another box's, or what a device sends under
+    that name, fit nothing.
+    """
     if not topic.startswith(prefix + "/"):
         return Route(None)
     parts = topic[len(prefix) + 1 :].split("/", 2)
@@ -44,10 +49,21 @@ def parse(topic: str, *, prefix: str, site: str) -> Route:
         return Route(None, robot, reason="WRONG_SITE")
     if tail == "cmd":
         return Route(None, robot)  # to the robot, not from it
+    if tail == _CANARY and robot == box:
+        return Route(Kind.CANARY, box)
     kind = _KINDS.get(tail)
     return Route(None, robot, reason="UNKNOWN_TOPIC") if kind is None else Route(kind, robot)
 
 
-def filters(*, prefix: str, site: str) -> list[str]:
-    """Return the topic filters that cover everything robots of ``site`` send."""
-    return [f"{prefix}/{site}/+/{tail}" for tail in _KINDS]
+def canary_topic(*, prefix: str, site: str, box: str) -> str:
+    """Return where the gateway ``box`` sends its canaries to, and hears them."""
+    return f"{prefix}/{site}/{box}/{_CANARY}"
+
+
+def filters(*, prefix: str, site: str, box: str = "") -> list[str]:
+    """Return the topic filters that cover everything robots of ``site`` send.
+
+    With ``box`` also its own canaries, and no other box's.
+    """
+    robots = [f"{prefix}/{site}/+/{tail}" for tail in _KINDS]
+    return [*robots, canary_topic(prefix=prefix, site=site, box=box)] if box else robots

@@ -32,8 +32,8 @@ class Connection(asyncio.Protocol):
     """Decode what the broker sends, hand it to the sink, answer when it is durable.
 
     The futures ``answered`` (CONNACK), ``granted`` (SUBACK) and ``closed`` (the reason) tell the
-    session's loop how far it is; ``heard_at`` is when the broker last sent a byte, in the loop's
-    time.
+    session's loop how far it is, ``prodded`` that somebody wants a sign of life from the broker;
+    ``heard_at`` is when the broker last sent a byte, in the loop's time.
     """
 
     def __init__(self, wire: Wire, session: Session, sink: Sink) -> None:
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self.answered: asyncio.Future[Answer] = loop.create_future()
         self.granted: asyncio.Future[Sequence[int]] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()
+        self.prodded: asyncio.Future[None] = loop.create_future()
         self.heard_at = loop.time()
         self.silent = True  # not one byte came
         self.paused = False
@@ -108,6 +109,11 @@ class Connection(asyncio.Protocol):
     def ping(self) -> None:
         """Send PINGREQ."""
         self._write(_PINGREQ)
+
+    def prod(self) -> None:
+        """Ask for a sign of life now, and not only when the keep-alive wants one."""
+        if not self.prodded.done():
+            self.prodded.set_result(None)
 
     def pause(self) -> None:
         """Read nothing more from the socket."""

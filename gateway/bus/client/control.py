@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Final
 
@@ -43,6 +43,8 @@ class Control:
         self._backoff = backoff
         self._rng = Random()  # noqa: S311 - jitter, not a secret
         self._wanted = asyncio.Event()
+        self._renewed = asyncio.Event()  # the data connection came up: do not pause any longer
+        self._lifetime: asyncio.Timeout | None = None  # of the connection that is up
         self._login: Login | None = None
         self._version = aiomqtt.ProtocolVersion.V5
         self._client: aiomqtt.Client | None = None
@@ -55,19 +57,39 @@ class Control:
             aiomqtt.ProtocolVersion.V5 if version == "5" else aiomqtt.ProtocolVersion.V311
         )
         self._wanted.set()
+        self._renewed.set()
 
     def stand_down(self) -> None:
-        """Make no new connection until ``stand_up``."""
+        """End the connection, and make no new one until ``stand_up``."""
         self._wanted.clear()
+        self._drop()
+
+    def _drop(self) -> None:
+        """End a connection that does not answer; while one is wanted a new one is made."""
+        self._client = None
+        if self._lifetime is not None and not self._lifetime.expired():
+            self._lifetime.reschedule(asyncio.get_running_loop().time())
 
     @property
     def connected(self) -> bool:
         """Whether ``publish`` has somewhere to send to."""
         return self._client is not None
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        timeout_s: float | None = None,
+    ) -> None:
         """Send, and wait for the broker's acknowledgement at QoS 1 and 2.
 
+        A connection on which none comes in time is given up.
+
+        Args:
+            timeout_s: for the acknowledgement; None: as ``[bus] timeout_s``.
         Raises:
             Unavailable: as ``port.Bus.publish``; the message may have been sent all the same.
         """
@@ -76,9 +98,15 @@ class Control:
             raise Unavailable("The MQTT broker is away.", dependency="bus")
         try:
             await client.publish(
-                topic, payload, qos=qos, retain=retain, timeout=self._config.timeout_s
+                topic,
+                payload,
+                qos=qos,
+                retain=retain,
+                timeout=self._config.timeout_s if timeout_s is None else timeout_s,
             )
         except (aiomqtt.MqttError, ValueError) as error:
+            if client is self._client and not isinstance(error, ValueError):
+                self._drop()
             raise Unavailable(
                 "The MQTT broker did not acknowledge in time.", dependency="bus"
             ) from error
@@ -96,6 +124,7 @@ class Control:
         attempt = 0
         while True:
             await self._wanted.wait()
+            self._renewed.clear()
             try:
                 async with self._connection() as client:
                     attempt = 0
@@ -103,7 +132,9 @@ class Control:
             except aiomqtt.MqttError as error:
                 log.warning("bus control away: broker=%s reason=%s", self._address, error)
             self._end_if_stopping()
-            await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._backoff.delay_s(attempt, self._rng)):
+                    await self._renewed.wait()
             attempt += 1
 
     @asynccontextmanager
@@ -132,17 +163,26 @@ class Control:
         """Say that we are there, wait until the connection is lost, and if we leave say that."""
         self._end_if_stopping()
         try:
-            await client.publish(self._topic, _state("online"), qos=1, retain=True)
-            self._end_if_stopping()
-            self._client = client
-            async for _ in client.messages:  # none was subscribed to: this waits for the end
-                pass
+            async with asyncio.timeout(None) as lifetime:
+                self._lifetime = lifetime
+                if self._wanted.is_set():
+                    await client.publish(self._topic, _state("online"), qos=1, retain=True)
+                    self._end_if_stopping()
+                    if lifetime.expired():  # may be lost as a cancellation may: see ``stop``
+                        return
+                    self._client = client
+                    async for (
+                        _
+                    ) in client.messages:  # none was subscribed to: this waits for the end
+                        pass
+        except TimeoutError:
+            log.info("bus control given up: broker=%s", self._address)
         except asyncio.CancelledError:
-            self._client = None
+            self._client = self._lifetime = None
             await self._farewell(client)
             raise
         finally:
-            self._client = None
+            self._client = self._lifetime = None
 
     def _end_if_stopping(self) -> None:
         if self._stopping:

@@ -99,19 +99,24 @@ async def _either(
 async def watch(connection: Connection, *, keepalive_s: float, timeout_s: float) -> str:
     """Ping until the connection is dead; return why it is.
 
-    A broker that hangs is found within ``keepalive_s + timeout_s``. Pings go out while reading is
-    paused, but nobody is waiting for their answers then. ``keepalive_s`` 0: the broker wants none,
-    and a hung one is not noticed.
+    A broker that hangs is found within ``keepalive_s + timeout_s``, and ``timeout_s`` after
+    ``connection.prod``. Pings go out while reading is paused, but nobody is waiting for their
+    answers then. ``keepalive_s`` 0: the broker wants none, and only a prod finds a hung one.
     """
     loop = asyncio.get_running_loop()
-    period_s = keepalive_s * _PING_SHARE
-    next_ping = loop.time() + period_s if period_s else float("inf")
+    period_s = keepalive_s * _PING_SHARE or float("inf")
+    next_ping = loop.time() + period_s
     asked_at: float | None = None  # the oldest ping without a sign of life since
     while not connection.closed.done():
         wake_at = next_ping if asked_at is None else min(next_ping, asked_at + timeout_s)
         pause_s = None if wake_at == float("inf") else max(0.0, wake_at - loop.time())
-        await asyncio.wait({connection.closed}, timeout=pause_s)
+        signs: set[asyncio.Future[Any]] = {connection.closed, connection.prodded}
+        await asyncio.wait(signs, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
         now = loop.time()
+        if connection.prodded.done():
+            connection.prodded = loop.create_future()
+            if asked_at is None:
+                next_ping = now
         if asked_at is not None and (connection.paused or connection.heard_at >= asked_at):
             asked_at = None
         if asked_at is not None and now - asked_at >= timeout_s:

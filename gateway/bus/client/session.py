@@ -23,26 +23,29 @@ from gateway.core.topics import filters
 
 log = logging.getLogger(__name__)
 
-BACKOFF: Final = Backoff(base_s=0.5, cap_s=10.0)
+BACKOFF: Final = Backoff(base_s=0.5, cap_s=2.5)  # what waits for the broker waits no longer
 _STEADY_S: Final = 10.0  # a connection that held so long makes the next pause short again
 _CLOSE_S: Final = 1.0
+_PROBE_S: Final = 4.0  # for the broker to acknowledge a probe
+_CUT: Final = "cut off by a drill"
 
 
 @asynccontextmanager
 async def connect(
-    config: MqttBus, sink: Sink, *, site: str, backoff: Backoff = BACKOFF
+    config: MqttBus, sink: Sink, *, site: str, box: str = "", backoff: Backoff = BACKOFF
 ) -> AsyncIterator["ClientBus"]:
     """Open the bus at once, whether the broker is there or not, and keep it connected.
 
-    What robots of ``site`` publish goes to ``sink``, at least once for QoS 1 and 2. While we are
-    away the broker keeps it for ``session_expiry_s``; with MQTT 3.1.1 for as long as it is set to.
+    What robots of ``site`` publish, and the canaries of ``box``, go to ``sink``, at least once for
+    QoS 1 and 2. While we are away the broker keeps it for ``session_expiry_s``; with MQTT 3.1.1 for
+    as long as it is set to.
     Packets over 16 MiB are not taken: a broker that speaks 5 drops them, with 3.1.1 they end the
     connection.
 
     Raises:
         ConfigError: ``bus.url`` is not usable.
     """
-    bus = ClientBus(config, sink, site=site, backoff=backoff)
+    bus = ClientBus(config, sink, site=site, box=box, backoff=backoff)
     async with Supervisor() as tasks:
         tasks.spawn("bus session", bus.run)
         tasks.spawn("bus control", bus.control.run)
@@ -55,18 +58,23 @@ async def connect(
 class ClientBus:
     """See ``port.Bus``. A connection lost while reading is paused comes back after ``resume``."""
 
-    def __init__(self, config: MqttBus, sink: Sink, *, site: str, backoff: Backoff) -> None:
+    def __init__(
+        self, config: MqttBus, sink: Sink, *, site: str, box: str, backoff: Backoff
+    ) -> None:
         self._config = config
         self._sink = sink
         self._address = parse_address(config.url)
         self._client_id = config.client_id or f"edge-gateway-{site}"
-        self._filters = filters(prefix=config.prefix, site=site)
+        self._filters = filters(prefix=config.prefix, site=site, box=box)
         self._backoff = backoff
         self._rng = Random()  # noqa: S311 - jitter, not a secret
         self._session = Session()
         self._connection: Connection | None = None  # subscribed
+        self._line: Connection | None = None  # open, subscribed or not
         self._resumed = asyncio.Event()
         self._resumed.set()
+        self._whole = asyncio.Event()  # not severed
+        self._whole.set()
         self._detail = "connecting"
         self._next_at: float | None = None
         self._connects = self._failures = self._lost = 0
@@ -96,6 +104,27 @@ class ClientBus:
         """Publish over the control connection; see ``port.Bus.publish``."""
         await self.control.publish(topic, payload, qos=qos, retain=retain)
 
+    async def probe(self, topic: str, payload: bytes) -> None:
+        """Publish over the control connection; it comes back over the data connection.
+
+        The data connection is asked for a sign of life as well: one that swallows everything is
+        given up ``timeout_s`` later, whatever the keep-alive is.
+        """
+        if self._connection is not None:
+            self._connection.prod()
+        timeout_s = min(_PROBE_S, self._config.timeout_s)
+        await self.control.publish(topic, payload, qos=1, retain=False, timeout_s=timeout_s)
+
+    def sever(self, cut: bool) -> None:  # noqa: FBT001 - see port.Bus
+        """Drop both connections and make none until this is undone."""
+        if not cut:
+            self._whole.set()
+            return
+        self._whole.clear()
+        self.control.stand_down()
+        if self._line is not None:
+            self._line.abort(_CUT)
+
     def status(self) -> BusStatus:
         """Return whether the broker is there, which one, and what the last failure was."""
         detail = f"{self._address}: {self._detail}"
@@ -123,6 +152,9 @@ class ClientBus:
             if not self._resumed.is_set():  # an answer to CONNECT could not be read
                 self._detail += "; waiting for the journal"
                 await self._resumed.wait()
+            if not self._whole.is_set():
+                self._detail = _CUT
+                await self._whole.wait()
             begun, connects = loop.time(), self._connects
             try:
                 await self._attempt()
@@ -174,7 +206,10 @@ class ClientBus:
             raise Away(os.strerror(error.errno) if error.errno else str(error)) from error
         except (OSError, UnicodeError, Unusable) as error:
             raise Away(str(error)) from error
+        self._line = connection
         try:
+            if not self._whole.is_set():
+                raise Away(_CUT)
             ready = await introduce(
                 connection,
                 self._greeting(login),
@@ -188,7 +223,7 @@ class ClientBus:
                 log.warning("bus session was forgotten by the broker: broker=%s", self._address)
             raise Away(await watch(connection, keepalive_s=ready.keepalive_s, timeout_s=timeout_s))
         finally:
-            self._connection = None
+            self._connection = self._line = None
             self.control.stand_down()
             connection.leave()
             await asyncio.wait({connection.closed}, timeout=_CLOSE_S)

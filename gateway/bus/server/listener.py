@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
-from gateway.bus.port import BusStatus, Sink
+from gateway.bus.port import Batch, BusStatus, Sink
 from gateway.bus.server.access import Access
-from gateway.bus.server.broker import Broker
+from gateway.bus.server.broker import Broker, nothing
 from gateway.bus.server.connection import Connection
 from gateway.bus.server.dialect import Dialect
 from gateway.bus.server.message import Message
@@ -17,6 +17,7 @@ from gateway.bus.server.v5 import V5
 from gateway.bus.server.v311 import V311
 from gateway.bus.server.wire import Wire
 from gateway.config.model import EmbeddedBus
+from gateway.core.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class EmbeddedServer:
         self._loop = asyncio.get_running_loop()
         self._empty = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._severed = False
         limits = config.limits
         self._sweep_s = max(0.02, min(_SWEEP_S, limits.connect_s / 4, limits.write_s / 4))
 
@@ -63,9 +65,9 @@ class EmbeddedServer:
     # Registry
 
     def joined(self, wire: Wire) -> bool:
-        """Take note of a connection; False if there are far too many."""
+        """Take note of a connection; False if there are far too many, or none is wanted."""
         self._wires.add(wire)
-        return len(self._wires) <= self._broker.limits.clients + _SPARE
+        return not self._severed and len(self._wires) <= self._broker.limits.clients + _SPARE
 
     def left(self, wire: Wire) -> None:
         """Forget a connection."""
@@ -118,12 +120,31 @@ class EmbeddedServer:
         """Send to subscribers; they are in this process, so it is done at once."""
         self._broker.publish(Message(topic, payload, qos, retain=retain))
 
+    async def probe(self, topic: str, payload: bytes) -> None:
+        """Hand a batch to the sink, as a connection does."""
+        if self._severed or self.paused:
+            raise Unavailable(f"The MQTT server is {self._state}.", dependency="bus")
+        self._broker.sink.take(Batch([(topic, payload)], nothing))
+
+    def sever(self, cut: bool) -> None:  # noqa: FBT001 - see port.Bus
+        """Cut off every device, and every one that comes, until this is undone."""
+        self._severed = cut
+        if cut:
+            for wire in list(self._wires):
+                wire.abort()
+
+    @property
+    def _state(self) -> str:
+        if self._severed:
+            return "cut off by a drill"
+        return "paused" if self.paused else "listening"
+
     def status(self) -> BusStatus:
         """Return how the bus is."""
         host, port = self.address
         return BusStatus(
-            connected=not self.paused,
-            detail=f"{'paused' if self.paused else 'listening'} on {host}:{port}",
+            connected=not (self.paused or self._severed),
+            detail=f"{self._state} on {host}:{port}",
             clients=self._broker.clients,
         )
 

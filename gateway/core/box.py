@@ -1,0 +1,19 @@
+"""What a gateway is called among several."""
+
+import re
+from typing import Final
+
+_OTHER: Final = re.compile(r"[^A-Za-z0-9_.:-]")
+_HOST_CHARS: Final = 57  # with "-" and the digits an id of 64 characters
+_DIGITS: Final = 6
+
+
+def box_id(configured: str, host: str, epoch: str) -> str:
+    """Return ``configured``, or else ``<host name>-<6 hex digits>``.
+
+    ``epoch`` is the journal's: two boxes with one host name, or a box whose disk was replaced, are
+    told apart by it. What an id may not hold becomes "-" in the host name.
+    """
+    if configured:
+        return configured
+    return f"{_OTHER.sub('-', host)[:_HOST_CHARS] or 'box'}-{epoch[:_DIGITS]}"
