@@ -15,7 +15,6 @@ import msgspec
 
 from gateway.core.backoff import Backoff
 from gateway.core.deadletter import decode as decode_dead
-from gateway.core.errors import Unavailable
 from gateway.core.kinds import LABEL, Kind
 from gateway.core.payloads import Connection, Event, Sensor, State
 from gateway.journal.port import Read, Reader, Record
@@ -26,9 +25,10 @@ from gateway.records.port import (
     RecordStore,
     RobotRow,
     Writes,
-    Written,
 )
+from gateway.services.insist import Insist
 from gateway.services.ledger import Line
+from gateway.services.way import Way
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +59,14 @@ class Archive:
         self._reader = reader
         self._store = store
         self._seen = seen
-        self._backoff = backoff or Backoff(base_s=0.2, cap_s=5.0)
-        self._rng = rng or Random()  # noqa: S311 - jitter, not a secret
+        self._insist = Insist("history", backoff or Backoff(base_s=0.2, cap_s=5.0), rng)
         self._lines: dict[int, Line] = {}
-        self._handed = 0
-        self._lost = 0
-        self._start = reader.position
+        self._way = Way(reader)
         self._moved = asyncio.Event()
         self._wanted = asyncio.Event()  # somebody waits in ``reached``
         self._waiting = 0
         self._seen_at = 0.0
         self._seen_ms = 0
-        self.failing = ""
         self.duplicates = 0
         self.evicted = 0
 
@@ -78,8 +74,7 @@ class Archive:
         """Copy for ever, in the journal's order."""
         while True:
             step = await self._reader.read(max_records=MAX_RECORDS)
-            self._handed += step.passed
-            self._lost += step.lost
+            self._way.take(step)
             if step.records:
                 await self._write(step)
             self._reader.commit(step.next_offset)
@@ -104,7 +99,7 @@ class Archive:
             line.entered += count
             line.pending += count
         writes, unreadable = self._convert(step.records)
-        written = await self._insist(writes)
+        written = await self._insist.until_taken(lambda: self._store.write(writes))
         self.duplicates += written.readings_duplicate
         self.evicted += written.dead_letters_evicted
         for kind, count in counts.items():
@@ -114,24 +109,6 @@ class Archive:
             line.delivered += count - bad
             if bad:
                 line.dropped["unreadable"] += bad
-
-    async def _insist(self, writes: Writes) -> Written:
-        """Write until the store takes it; ``failing`` says why while it does not."""
-        attempt = 0
-        while True:
-            try:
-                written = await self._store.write(writes)
-            except Unavailable as exc:
-                if not self.failing:
-                    log.warning("history does not take records, trying again: %s", exc.detail)
-                self.failing = exc.detail
-                await asyncio.sleep(max(0.05, self._backoff.delay_s(attempt, self._rng)))
-                attempt += 1
-            else:
-                if self.failing:
-                    log.warning("history takes records again")
-                    self.failing = ""
-                return written
 
     def _convert(self, records: Sequence[Record]) -> tuple[Writes, dict[int, int]]:
         readings: list[ReadingRow] = []
@@ -185,24 +162,18 @@ class Archive:
         return True
 
     @property
+    def failing(self) -> str:
+        """Why the store does not take records now, or an empty string."""
+        return self._insist.failing
+
+    @property
     def position(self) -> int:
         """The journal offset of the next record to be read."""
         return self._reader.position
 
     def lines(self, committed_offset: int) -> Iterable[tuple[str, str, Line]]:
-        """Return the hop ``records``: by kind what is written; ``backlog``: what is still to read.
-
-        ``backlog`` compares the journal's offsets with the records that were really handed over,
-        so a reader that skips one shows as unaccounted.
-        """
-        backlog = Line(
-            entered=committed_offset - self._start,
-            delivered=self._handed,
-            pending=committed_offset - self._reader.position,
-        )
-        if self._lost:
-            backlog.dropped["retention"] = self._lost
-        yield "records", "backlog", backlog
+        """Return the hop ``records``: by kind what is written; ``backlog``: what is to be read."""
+        yield "records", "backlog", self._way.line(committed_offset)
         for kind in sorted(KINDS):
             yield "records", LABEL[kind], self._lines.setdefault(kind, Line())
 

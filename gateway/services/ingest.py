@@ -214,6 +214,15 @@ class Ingest:
 
         return self._journal.append(entries, rts, durable) + count
 
+    def bury(self, topic: str, robot: str, code: str, detail: str, payload: bytes) -> None:
+        """Put a record that a later hop will never take among the dead letters, in its turn."""
+        rts, logged = self._now_ms(), {int(Kind.DEAD): 1}
+        known = robot if ID.fullmatch(robot) else ""
+        letter = DeadLetter(topic, code, detail[:512], payload[:MAX_KEPT_PAYLOAD])
+        _enter(self._log, logged)
+        entry: Entry = (Kind.DEAD, known, rts, encode_dead(letter))
+        self._journal.append([entry], rts, partial(_leave, self._log, logged))
+
     def fits(self, topic: str, payload: bytes) -> bool:
         """Return whether a message would be taken now: a dead letter is replayed only then."""
         _, _, decode = self._routes.get(topic) or self._route(topic)

@@ -174,3 +174,18 @@ def test_fits_says_whether_a_replay_would_work(chain: Chain) -> None:
     assert chain.ingest.fits(topic("pose"), body(x=1, y=1))
     assert not chain.ingest.fits(topic("pose"), b"{}")
     assert not chain.ingest.fits("elsewhere", b"{}")
+
+
+def test_a_record_that_a_later_hop_refuses_is_buried_in_its_turn(chain: Chain) -> None:
+    chain.send((topic("pose"), body(x=1, y=1)))
+    chain.ingest.bury(topic("pose"), "r1", "TOO_LARGE", "9 bytes; 8 fit", b"x" * 70_000)
+    assert chain.line("journal", "dead-letter") == (1, 0, 1, {})
+    assert chain.dead() == (topic("pose"), "TOO_LARGE", b"x" * MAX_PAYLOAD_BYTES)
+    chain.journal.commit()
+    assert chain.line("journal", "dead-letter") == (1, 1, 0, {})
+
+
+def test_a_name_that_no_robot_has_is_not_kept(chain: Chain) -> None:
+    chain.ingest.bury("elsewhere", "r" * 300, "NOT_JSON", "why", b"{")
+    assert chain.journal.entries[-1][:2] == (Kind.DEAD, "")
+    assert chain.dead() == ("elsewhere", "NOT_JSON", b"{")
