@@ -17,6 +17,7 @@ from gateway.core.deadletter import encode as encode_dead
 from gateway.core.kinds import LABEL, Kind
 from gateway.core.payloads import (
     MAX_PAYLOAD_BYTES,
+    Canary,
     CommandAck,
     Connection,
     Event,
@@ -72,7 +73,9 @@ DECODERS: Final[dict[int, Decode]] = {
     Kind.EVENT: msgspec.json.Decoder(Event).decode,
     Kind.CONNECTION: msgspec.json.Decoder(Connection).decode,
     Kind.ACK: msgspec.json.Decoder(CommandAck).decode,
+    Kind.CANARY: msgspec.json.Decoder(Canary).decode,
 }
+_CANARY: Final = int(Kind.CANARY)
 _RETAINED: Final = {int(Kind.STATE), int(Kind.CONNECTION)}  # an empty payload clears them
 
 
@@ -107,11 +110,19 @@ class Ingest:
         prefix: str,
         site: str,
         now_ms: Callable[[], int],
+        box: str = "",
+        heard: Callable[[int, int], None] | None = None,
     ) -> None:
+        """``heard`` is told id and journal offset of every canary of ``box``; "": there are none.
+
+        They go into the journal like all else, and not to ``publish``.
+        """
         self._journal = journal
         self._publish = publish
         self._prefix = prefix
         self._site = site
+        self._box = box
+        self._heard = heard
         self._now_ms = now_ms
         self._routes: dict[str, tuple[int, str, Decode | None]] = {}
         self._mqtt = [Line() for _ in range(_SLOTS)]
@@ -157,6 +168,9 @@ class Ingest:
             fits[kind] = fits.get(kind, 0) + 1
             entries.append((kind, robot, ts, payload))
             updates.append((kind, robot, value, ts, rts))
+        canary = _CANARY in fits
+        if canary:
+            updates = [update for update in updates if update[0] != _CANARY]
         if updates:
             self._publish(updates)
         logged = {**fits, int(Kind.DEAD): dead} if dead else fits
@@ -168,7 +182,11 @@ class Ingest:
             _leave(self._log, logged)
             batch.acknowledge()
 
-        self._journal.append(entries, rts, durable)
+        first = self._journal.append(entries, rts, durable)
+        if canary and self._heard is not None:
+            for offset, entry in enumerate(entries, first):
+                if entry[0] == _CANARY:
+                    self._heard(DECODERS[_CANARY](entry[3]).id, offset)
 
     def _aside(self, kind: int) -> None:
         """Count a message that the journal does not keep."""
@@ -176,7 +194,7 @@ class Ingest:
         self._mqtt[kind].delivered += 1
 
     def _route(self, topic: str) -> tuple[int, str, Decode | None]:
-        parsed = parse(topic, prefix=self._prefix, site=self._site)
+        parsed = parse(topic, prefix=self._prefix, site=self._site, box=self._box)
         kind = _OTHER if parsed.kind is None else int(parsed.kind)
         decode = DECODERS.get(kind)
         if parsed.reason:
