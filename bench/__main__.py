@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import consumer, idle, ingest, latency, slow_reader, storage
+from bench import consumer, idle, ingest, latency, slow_reader, storage, stream
 from bench.context import Context
 from bench.machine import LOAD_CORE, ROOT, SHARED, describe, probe_disk, raise_file_limit
 from bench.report import RESULTS, CheckFailed, Row, say, show, write
@@ -30,6 +30,10 @@ FIGURES: Final[dict[str, Measure]] = {
     "start": idle.start_and_stop,
     "journal": storage.journal,
     "history": storage.history,
+    "stream": stream.to_kafka,
+    "stream-steady": stream.steady,
+    "gather": stream.gathered,
+    "other-box": stream.other_box,
     "slow-reader": slow_reader.measure,
 }
 
