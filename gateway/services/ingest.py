@@ -128,9 +128,11 @@ class Ingest:
         self._mqtt = [Line() for _ in range(_SLOTS)]
         self._log = [Line() for _ in range(_SLOTS)]
         self._rest = Line()
+        self.taken = 0  # batches of the bus
 
     def take(self, batch: Batch) -> None:
         """Take what one socket read held; see the class."""
+        self.taken += 1
         rts = self._now_ms()
         low, high = rts - DAY_MS, rts + DAY_MS
         routes = self._routes
