@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.proxy import Proxy
 from tests.services.kafka import Kafka
 from tests.services.kafka_jars import need_jars
 from tests.services.mosquitto import Mosquitto
 from tests.services.postgres import Postgres
 from tests.services.programs import USED, Missing, announce_with, need, provide
 from tests.services.redis import Redis
+
+_in_front_of_kafka: dict[Kafka, Proxy] = {}
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has made its reporter
@@ -94,8 +97,21 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Return the Kafka that all tests share: topics of your own prefix, do not end it."""
     need("java")
     need_jars()
-    with Kafka(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker
+    with Proxy() as proxy:
+        with Kafka(tmp_path_factory.mktemp("kafka"), proxy_port=proxy.port) as broker:
+            proxy.aim("127.0.0.1", broker.proxied_port)
+            _in_front_of_kafka[broker] = proxy
+            yield broker
+            del _in_front_of_kafka[broker]
+
+
+@pytest.fixture
+def kafka_proxy(kafka: Kafka) -> Iterator[Proxy]:
+    """Return the proxy before the shared Kafka, for clients of ``kafka.proxied_servers``."""
+    proxy = _in_front_of_kafka[kafka]
+    yield proxy
+    proxy.pass_()
+    proxy.reset()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import uuid
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from tests.faults.proxy import Proxy
 from tests.services.kafka import Kafka
 
 
@@ -25,6 +26,24 @@ async def test_the_shared_broker_keeps_what_it_is_sent(kafka: Kafka) -> None:
     kafka.create_topics([topic])
     await _send(kafka.servers, topic, b"1")
     assert await _first(kafka.servers, topic, 1) == [b"1"]
+
+
+async def test_a_proxy_stays_between_it_and_its_clients(kafka: Kafka, kafka_proxy: Proxy) -> None:
+    topic = f"services.{uuid.uuid4().hex}"
+    kafka.create_topics([topic])
+    await _send(kafka.proxied_servers, topic, b"1")
+    before = kafka_proxy.counts.up
+    async with AIOKafkaProducer(bootstrap_servers=kafka.proxied_servers, acks="all") as producer:
+        await producer.send_and_wait(topic, b"2")
+        kafka_proxy.hold()
+        acknowledged = await producer.send(topic, b"3")
+        done, _ = await asyncio.wait([acknowledged], timeout=0.5)
+        assert not done
+        kafka_proxy.pass_()
+        async with asyncio.timeout(30):
+            await acknowledged
+    assert kafka_proxy.counts.up > before
+    assert await _first(kafka.servers, topic, 3) == [b"1", b"2", b"3"]
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_a_freeze(own_kafka: Kafka) -> None:
