@@ -100,4 +100,6 @@ class Tail:
                     for offset, (kind, robot, ts, payload) in enumerate(entries, at)
                 ]
             at += len(entries)
+            if at < end:  # the next block must not be passed before the rest of this one
+                break
         return Read(records, at, at - position)

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from random import Random
 
 import msgspec
 
@@ -97,3 +98,30 @@ def test_one_block_larger_than_memory_is_not_kept() -> None:
     tail = Tail(100)
     tail.extend([make_block(0, 10, 1, RTS, tuple(entries(10)), 600)])
     assert tail.read(0, None, -1, 10) is None
+
+
+def test_blocks_of_every_mixture_come_whole_however_little_is_asked_for() -> None:
+    """A step that ends inside a block goes on there, also if the next block is not wanted."""
+    kinds = (Kind.POSE, Kind.SENSOR, Kind.STATE)
+    for seed in range(300):
+        rng = Random(seed)
+        tail, items = Tail(10**9), list[Entry]()
+        while len(items) < 60:
+            mixture = rng.sample(kinds, rng.randint(1, 3))
+            block = [
+                entries(1, len(items) + n, rng.choice(mixture))[0] for n in range(rng.randint(1, 5))
+            ]
+            first, end = len(items), len(items) + len(block)
+            mask = sum(1 << kind for kind in {int(item[0]) for item in block})
+            tail.extend([make_block(first, end, mask, RTS, tuple(block), 100)])
+            items += block
+        wanted = frozenset(int(kind) for kind in rng.sample(kinds, rng.randint(1, 2)))
+        most, at, seen = rng.randint(1, 6), 0, list[int]()
+        while at < len(items):
+            step = tail.read(at, wanted, sum(1 << kind for kind in wanted), most)
+            assert step is not None
+            assert len(step.records) <= most
+            assert step.next_offset > at
+            seen += [record.offset for record in step.records]
+            at = step.next_offset
+        assert seen == [n for n, item in enumerate(items) if item[0] in wanted], seed
