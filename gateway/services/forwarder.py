@@ -57,6 +57,7 @@ class Forwarder:
         journal: JournalConfig,
         drain_factor: float,
         topics: str,
+        patience_s: float = PATIENCE_S,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
         rng: Random | None = None,
@@ -70,12 +71,14 @@ class Forwarder:
             announce: gateway.services.live.Live.announce.
             drain_factor: times the live rate, after an outage.
             topics: "<prefix>/<site>" of the robots' topics, for dead letters.
+            patience_s: for one answer of the producer, which has timeouts of its own.
         """
         self._reader = reader
         self._producer = producer
         self._bury = bury
         self._stats = stats
         self._topics = topics
+        self._patience_s = patience_s
         self._clock = clock or Clock()
         self._insist = Insist("the stream", backoff or Backoff(base_s=0.1, cap_s=1.0), rng)
         self._watch = Watch(
@@ -106,7 +109,7 @@ class Forwarder:
 
     async def _copy(self) -> None:
         watch, steady_s = self._watch, self._clock.steady_s
-        step = await self._reader.read(max_records=MOST)
+        step = await self._reader.read(max_records=LEAST)  # it may be the first of very many
         if step.records and self._clock.unix_ms() - step.records[0].rts > LEFT_MS:
             watch.begin_gap(step.records[0].rts, "left over from before the start")
         while True:
@@ -156,7 +159,7 @@ class Forwarder:
         chunk = records if whole else records[at : at + self._most]
         began = self._clock.steady_s()
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 refused = await self._producer.send(chunk)
         except (TimeoutError, Unavailable) as exc:
             self._watch.resent += len(chunk)
@@ -167,7 +170,7 @@ class Forwarder:
             raise Unavailable("the producer does not answer", dependency="stream") from exc
         took_s = self._clock.steady_s() - began
         self._watch.acknowledged(len(chunk) - len(refused), took_s)
-        if took_s < SLOW_S:
+        if took_s < SLOW_S / 4:  # twice as much would still be far from slow
             self._most = min(MOST, self._most * 2)
         return chunk, refused
 
