@@ -18,15 +18,25 @@ class Refusal(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """One record as it came back from the stream; ``rts`` is the receive time at its first box."""
+    """One record as it came back from the stream; ``rts`` is the receive time at its first box.
+
+    A record that somebody else made may lack anything: "" and 0 stand for what is missing,
+    ``robot`` is the key whatever it is, and a missing value is b"".
+    """
 
     kind: int
     robot: str
-    site: str  # "" when the header is missing, as in records that somebody else made
+    site: str
     box: str
     rts: int
     payload: bytes
-    place: str  # "smartair.pose[3]@1234", for people
+    source: str  # "smartair.pose[3]": topic and partition
+    offset: int  # in ``source``
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people: ``smartair.pose[3]@1234``."""
+        return f"{self.source}@{self.offset}"
 
 
 @dataclass(slots=True, frozen=True)
