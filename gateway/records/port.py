@@ -132,10 +132,12 @@ class RobotTotals(Struct, frozen=True, gc=False):
 
 
 class RecordStore(Protocol):
-    """History on disk.
+    """History on disk, or in a database that boxes share.
 
     Idempotent: a reading with a (robot, ts, seq) or, without seq, a (robot, ts) that is there
-    already changes nothing and counts as duplicate; dead letters and events go by offset and rts.
+    already changes nothing and counts as duplicate; dead letters and events go by offset and rts
+    of this box's journal. Readings, robots and events are everybody's where boxes share a database;
+    dead letters, and their bound, are each box's own.
     (seq alone is no name: a robot that restarts counts from 0 again, and its data is new. But a
     robot without a clock, ts = rts, that repeats a seq and every value within a day sent it again.)
     Durability: when ``write`` returns, the transaction is on disk (fsync).
@@ -193,3 +195,6 @@ class RecordStore(Protocol):
 
     async def ping(self) -> None:
         """Return if the store answers; raise Unavailable if not."""
+
+    def sever(self, cut: bool) -> None:  # noqa: FBT001 - a switch
+        """Drill: while ``cut`` every call raises Unavailable at once; then heal as ever."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.config.model import SqliteRecords
+from gateway.config.model import PostgresRecords, SqliteRecords
 from gateway.core.errors import InvalidInput
 from gateway.records.open import open_records
 from gateway.records.port import (
@@ -22,13 +22,24 @@ from gateway.records.port import (
     Written,
 )
 
-BACKENDS = [SqliteRecords(dead_letters=5, dead_letter_bytes="1000B")]
+BACKENDS = ["sqlite", "postgres"]
 MINUTE = 60_000
 
 
-@pytest.fixture(params=BACKENDS, ids=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RecordStore]:
-    async with open_records(request.param, tmp_path) as opened:
+@pytest.fixture(params=BACKENDS)
+def config(request: pytest.FixtureRequest) -> SqliteRecords | PostgresRecords:
+    """Return where history is, with room for 5 dead letters of 1,000 bytes together."""
+    if request.param == "sqlite":
+        return SqliteRecords(dead_letters=5, dead_letter_bytes="1000B")
+    dsn: str = request.getfixturevalue("postgres_database")
+    return PostgresRecords(dsn=dsn, dead_letters=5, dead_letter_bytes="1000B")
+
+
+@pytest.fixture
+async def store(
+    config: SqliteRecords | PostgresRecords, tmp_path: Path
+) -> AsyncIterator[RecordStore]:
+    async with open_records(config, tmp_path, box="a") as opened:
         yield opened
 
 
@@ -321,7 +332,7 @@ async def test_letters_are_taken_oldest_first_and_stay_until_deleted(store: Reco
 
 async def test_a_transaction_is_all_or_nothing(store: RecordStore) -> None:
     bad = RobotRow(id=None, last_seen=1)  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="NULL"):
+    with pytest.raises(Exception, match=r"(?i)null"):
         await store.write(Writes(readings=[reading(1)], robots=[bad]))
     assert await every_page(store, 10) == []
     assert await store.totals() == []

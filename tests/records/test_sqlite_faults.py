@@ -16,9 +16,9 @@ from gateway.config.model import ConfigError, SqliteRecords
 from gateway.core.errors import Unavailable
 from gateway.records.open import open_records
 from gateway.records.port import ReadingRow, RecordStore, Writes
+from gateway.records.rows import Bounds
 from gateway.records.sqlite.database import migrations
 from gateway.records.sqlite.store import open_store
-from gateway.records.sqlite.writes import Bounds
 
 CONFIG = SqliteRecords()
 FILE = "records.db"

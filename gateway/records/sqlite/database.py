@@ -16,13 +16,13 @@ from typing import Final, TypeVar
 
 from gateway.config.model import ConfigError
 from gateway.core.errors import Unavailable
+from gateway.records.rows import DEPENDENCY
 
 log = logging.getLogger(__name__)
 
 Connection = sqlite3.Connection
 T = TypeVar("T")
 
-DEPENDENCY: Final = "records"
 BUSY_MS: Final = 2_000  # another process (sqlite3 on the command line, a backup) holds the lock
 CHECK_UP_TO_BYTES: Final = 64 * 2**20  # a whole check reads the file: 0.2 s for this much
 WAL_KEEP_BYTES: Final = 64 * 2**20  # a WAL that grew beyond is cut after its checkpoint

@@ -1,11 +1,9 @@
 """What the readers' threads ask. Every statement names its columns: the order is ReadingRow's."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from gateway.core.errors import InvalidInput
 from gateway.records.port import (
     METRIC_NAMES,
     Bucket,
@@ -16,8 +14,8 @@ from gateway.records.port import (
     RobotRow,
     RobotTotals,
 )
+from gateway.records.rows import NO_SEQ, cursor_of, position_of
 from gateway.records.sqlite.database import Connection
-from gateway.records.sqlite.writes import NO_SEQ
 
 _ROWS_AT_ONCE: Final = 1_000
 
@@ -35,7 +33,7 @@ def readings(
     connection: Connection, robot: str, from_ms: int, to_ms: int, limit: int, cursor: str | None
 ) -> Page:
     """Return one page by (ts, seq); see RecordStore."""
-    after_ts, after_seq = (from_ms, NO_SEQ - 1) if cursor is None else _position(cursor)
+    after_ts, after_seq = (from_ms, NO_SEQ - 1) if cursor is None else position_of(cursor)
     rows = connection.execute(
         _READINGS + " WHERE robot = ? AND ts >= ? AND ts < ? AND (ts, seq) > (?, ?)"
         " ORDER BY ts, seq LIMIT ?",
@@ -43,7 +41,7 @@ def readings(
     ).fetchall()
     page = [_reading(row) for row in rows[:limit]]
     more = len(rows) > limit
-    return Page(page, _cursor(page[-1].ts, _seq(page[-1].seq)) if more and page else None)
+    return Page(page, cursor_of(page[-1].ts, _seq(page[-1].seq)) if more and page else None)
 
 
 def buckets(
@@ -125,7 +123,7 @@ def robot(connection: Connection, name: str) -> RobotRow | None:
 
 def dead_letters(connection: Connection, limit: int, cursor: str | None) -> DeadLetterPage:
     """Return one page, newest first, and how many there are in all."""
-    before = (2**63 - 1, 2**63 - 1) if cursor is None else _position(cursor)
+    before = (2**63 - 1, 2**63 - 1) if cursor is None else position_of(cursor)
     rows = connection.execute(
         _DEADS + " WHERE (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?", (*before, limit + 1)
     ).fetchall()
@@ -133,7 +131,7 @@ def dead_letters(connection: Connection, limit: int, cursor: str | None) -> Dead
     more = len(rows) > limit
     (total,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
     return DeadLetterPage(
-        items, _cursor(items[-1].at, items[-1].id) if more and items else None, total
+        items, cursor_of(items[-1].at, items[-1].id) if more and items else None, total
     )
 
 
@@ -170,19 +168,3 @@ def _dead(row: tuple[Any, ...]) -> DeadLetterRow:
 
 def _seq(seq: int | None) -> int:
     return NO_SEQ if seq is None else seq
-
-
-def _cursor(first: int, second: int) -> str:
-    return urlsafe_b64encode(f"{first}.{second}".encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> tuple[int, int]:
-    try:
-        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        first, second = text.split(".")
-        position = int(first), int(second)
-    except ValueError as exc:
-        raise InvalidInput("the cursor is not one of ours", path="?cursor") from exc
-    if _cursor(*position) != cursor or max(map(abs, position)) >= 2**63:
-        raise InvalidInput("the cursor is not one of ours", path="?cursor")
-    return position

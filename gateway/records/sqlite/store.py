@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway.aio.worker import Worker, open_worker
+from gateway.core.errors import Unavailable
 from gateway.records.port import (
     Bucket,
     DeadLetterPage,
@@ -18,8 +19,9 @@ from gateway.records.port import (
     Writes,
     Written,
 )
+from gateway.records.rows import CUT, DEPENDENCY, Bounds
 from gateway.records.sqlite import queries, writes
-from gateway.records.sqlite.database import DEPENDENCY, Connection, Database, Session
+from gateway.records.sqlite.database import Connection, Database, Session
 
 T = TypeVar("T")
 
@@ -33,12 +35,11 @@ WRITE_S: Final = 30.0  # a slow disk is waited for; the caller repeats with the 
 class SqliteRecordStore:
     """RecordStore over one writing and some reading threads. Promises: gateway.records.port."""
 
-    def __init__(
-        self, writer: Worker[Session], readers: Worker[Session], bounds: writes.Bounds
-    ) -> None:
+    def __init__(self, writer: Worker[Session], readers: Worker[Session], bounds: Bounds) -> None:
         self._writer = writer
         self._readers = readers
         self._bounds = bounds
+        self._cut = False
 
     async def write(self, changes: Writes) -> Written:
         return await self._change(lambda c: writes.write(c, changes, self._bounds))
@@ -91,16 +92,25 @@ class SqliteRecordStore:
     async def ping(self) -> None:
         await self._ask(queries.identity)
 
+    def sever(self, cut: bool) -> None:  # noqa: FBT001 - a switch
+        self._cut = cut
+
     async def _ask(self, work: Callable[[Connection], T]) -> T:
+        self._refuse_if_cut()
         return await self._readers.call(lambda session: session.run(work))
 
     async def _change(self, work: Callable[[Connection], T]) -> T:
+        self._refuse_if_cut()
         return await self._writer.call(lambda session: session.run(work))
+
+    def _refuse_if_cut(self) -> None:
+        if self._cut:
+            raise Unavailable(CUT, dependency=DEPENDENCY)
 
 
 @asynccontextmanager
 async def open_store(
-    path: Path, bounds: writes.Bounds, *, read_s: float = READ_S
+    path: Path, bounds: Bounds, *, read_s: float = READ_S
 ) -> AsyncIterator[SqliteRecordStore]:
     """Open the store at ``path``. The file itself is opened by the first call that needs it.
 

@@ -1,7 +1,6 @@
 """What the writer's thread does inside its one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -14,9 +13,8 @@ from gateway.records.port import (
     Writes,
     Written,
 )
+from gateway.records.rows import DAY_MS, NO_SEQ, Bounds, bytes_of
 from gateway.records.sqlite.database import Connection
-
-NO_SEQ: Final = -1
 
 _READING_COLUMNS: Final = ReadingRow.__struct_fields__
 _ROBOT_COLUMNS: Final = RobotRow.__struct_fields__
@@ -42,12 +40,11 @@ _INSERT_UNNUMBERED: Final = (
 ).replace("SELECT ?, ?,", "SELECT ?1, ?2,", 1)
 # A robot without a clock gets the receive time, so what it sends again after a lost PUBACK comes
 # with another time. Its number and all of its values tell: a number alone may begin again.
-_DAY_MS: Final = 86_400_000
 _INSERT_CLOCKLESS: Final = (
     f"INSERT INTO readings ({_names(_READING_COLUMNS)})"  # noqa: S608
     f" SELECT {', '.join(f'?{n}' for n in range(1, len(_READING_COLUMNS) + 1))}"
     " WHERE NOT EXISTS (SELECT 1 FROM readings WHERE ts = rts AND seq >= 0"
-    f" AND robot = ?1 AND seq = ?4 AND ts > ?2 - {_DAY_MS} AND "
+    f" AND robot = ?1 AND seq = ?4 AND ts > ?2 - {DAY_MS} AND "
     + " AND ".join(
         f"{column} IS ?{n}"
         for n, column in enumerate(_READING_COLUMNS, 1)
@@ -87,14 +84,6 @@ _EVICT_DEAD: Final = (
     " FROM dead_letters WINDOW newest AS (ORDER BY at DESC, id DESC))"
     " WHERE place > ? OR held > ?)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much of what did not fit is kept; the oldest go first."""
-
-    dead_letters: int
-    dead_letter_bytes: int
 
 
 def write(connection: Connection, writes: Writes, bounds: Bounds) -> Written:
@@ -158,7 +147,7 @@ def _dead_letters(
     connection.executemany(
         _INSERT_DEAD,
         [
-            (row.id, row.at, row.topic, row.reason, row.detail, row.payload, _bytes_of(row))
+            (row.id, row.at, row.topic, row.reason, row.detail, row.payload, bytes_of(row))
             for row in rows
         ],
     )
@@ -171,10 +160,6 @@ def _dead_letters(
     before = connection.total_changes
     connection.execute(_EVICT_DEAD, (bounds.dead_letters, bounds.dead_letter_bytes))
     return new, replaced + connection.total_changes - before
-
-
-def _bytes_of(row: DeadLetterRow) -> int:
-    return len(row.payload) + len(row.topic.encode()) + len(row.detail.encode())
 
 
 def delete_dead_letters(connection: Connection, ids: Sequence[int] | None) -> int:

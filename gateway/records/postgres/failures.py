@@ -1,0 +1,72 @@
+"""What PostgreSQL and the way to it can answer, as Unavailable or as a bug."""
+
+from typing import Final
+
+import asyncpg
+
+from gateway.core.errors import Unavailable
+from gateway.records.rows import DEPENDENCY
+
+# Classes and codes: PostgreSQL's documentation, appendix A.
+_CODES: Final = {
+    "25006": "the database of history is read-only",
+    "25P03": "history took too long",
+    "3D000": "the database of history does not exist",
+    "42501": "the user of history may not do that in its database",
+    "42P01": "a table of history is missing",
+    "3F000": "the tables of history are missing",
+    "0A000": "the tables of history changed",
+    "53100": "no space is left for history",
+    "53300": "the database of history has no connection left",
+    "55P03": "history is locked",
+    "57014": "the question to history took too long",
+}
+_CLASSES: Final = {
+    "08": "the connection to history broke",
+    "28": "the database of history refuses the login",
+    "40": "another box was writing the same, try again",
+    "53": "the database of history has too little memory or space",
+    "57": "the database of history is starting or stopping",
+    "58": "the disk of history fails",
+    "XX": "the database of history is damaged",
+}
+_GONE: Final = frozenset({"08", "57"})  # every other connection is gone as well
+_TEXT: Final = frozenset({"22021", "22P05"})  # characters that it cannot hold
+
+TIMED_OUT: Final = "history did not answer in time"
+
+
+def unavailable(detail: str) -> Unavailable:
+    """Return the error of this port."""
+    return Unavailable(detail, dependency=DEPENDENCY)
+
+
+def passing(exc: BaseException) -> str:
+    """Return what to say of a failure that can pass; "" for a bug."""
+    if isinstance(exc, TimeoutError):
+        return TIMED_OUT
+    if isinstance(exc, asyncpg.PostgresError):
+        code = exc.sqlstate or ""
+        return _CODES.get(code) or _CLASSES.get(code[:2], "")
+    if isinstance(exc, OSError):
+        return "the database of history cannot be reached"
+    if isinstance(exc, asyncpg.InternalClientError):  # before its base class: what came is not SQL
+        return "the database of history answers something else"
+    if isinstance(exc, asyncpg.InterfaceError) and not isinstance(exc, asyncpg.DataError):
+        return _CLASSES["08"]
+    return ""
+
+
+def breaks_the_way(exc: BaseException) -> bool:
+    """Return whether ``exc`` says that the other connections are of no use either."""
+    if isinstance(exc, asyncpg.PostgresError):
+        code = exc.sqlstate or ""
+        return code != "57014" and code[:2] in _GONE
+    return isinstance(exc, OSError | asyncpg.InternalClientError)  # OSError: TimeoutError too
+
+
+def is_not_storable(exc: BaseException) -> bool:
+    """Return whether a text or number was the reason, which ``plain`` can replace."""
+    if isinstance(exc, asyncpg.PostgresError):
+        return (exc.sqlstate or "") in _TEXT
+    return isinstance(exc, asyncpg.DataError | UnicodeEncodeError)
