@@ -97,12 +97,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Return the Kafka that all tests share: topics of your own prefix, do not end it."""
     need("java")
     need_jars()
-    with Proxy() as proxy:
-        with Kafka(tmp_path_factory.mktemp("kafka"), proxy_port=proxy.port) as broker:
-            proxy.aim("127.0.0.1", broker.proxied_port)
-            _in_front_of_kafka[broker] = proxy
-            yield broker
-            del _in_front_of_kafka[broker]
+    folder = tmp_path_factory.mktemp("kafka")
+    with Proxy() as proxy, Kafka(folder, proxy_port=proxy.port) as broker:
+        proxy.aim("127.0.0.1", broker.proxied_port)
+        _in_front_of_kafka[broker] = proxy
+        yield broker
+        del _in_front_of_kafka[broker]
 
 
 @pytest.fixture

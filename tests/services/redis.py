@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tests.services.process import Process
+from tests.services.process import Process, free_port
 from tests.services.programs import need
 from tests.services.server import Server
 
@@ -26,7 +26,7 @@ class Redis(Server):
 
     ``password`` is the default user's. ``users`` are lines of an ACL file (``user edge on
     >secret ~* &* +@all``). ``options`` are further lines of redis.conf. ``durable`` appends every
-    write to a file and syncs it before the answer.
+    write to a file and syncs it before the answer. ``cluster`` makes it a node for a cluster.
     """
 
     title: ClassVar[str] = "redis"
@@ -40,13 +40,16 @@ class Redis(Server):
         users: Sequence[str] = (),
         tls: RedisTls | None = None,
         durable: bool = False,
+        cluster: bool = False,
     ) -> None:
         super().__init__(folder)
+        self.bus_port = 0
         self.password = password
         self.tls = tls
         self._options = list(options)
         self._users = list(users)
         self._durable = durable
+        self._cluster = cluster
 
     @property
     def url(self) -> str:
@@ -60,6 +63,8 @@ class Redis(Server):
         return f"rediss://{_login(self.password)}localhost:{self.tls.port}/0"
 
     def _launch(self, port: int) -> Process:
+        if self.port == 0 and self._cluster:
+            self.bus_port = free_port()
         return Process([str(need("redis-server")), str(self._configure(port))])
 
     def _serves(self, line: str) -> bool:
@@ -91,6 +96,13 @@ class Redis(Server):
                 f'tls-cert-file "{self.tls.cert}"',
                 f'tls-key-file "{self.tls.key}"',
                 f"tls-auth-clients {'yes' if self.tls.mutual else 'no'}",
+            ]
+        if self._cluster:
+            lines += [
+                "cluster-enabled yes",
+                "cluster-config-file nodes.conf",
+                "cluster-node-timeout 2000",
+                f"cluster-port {self.bus_port}",  # the usual port + 10000 may not exist
             ]
         path = self.folder / "redis.conf"
         path.write_text("\n".join(lines) + "\n")

@@ -1,13 +1,31 @@
 """The Kafka that other tests rely on does what they rely on."""
 
 import asyncio
+import ssl
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from tests.faults.proxy import Proxy
-from tests.services.kafka import Kafka
+from tests.services import need
+from tests.services.certificates import make_certificates
+from tests.services.kafka import Kafka, KafkaLogin
+
+
+@pytest.fixture(scope="module")
+def login_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kafka, Path]]:
+    """Return a broker with a user ``edge``, and the authority that its certificate is from."""
+    need("java")
+    folder = tmp_path_factory.mktemp("login")
+    pem = make_certificates(folder / "pem")
+    login = KafkaLogin({"edge": "secret"}, ca=pem.ca, cert=pem.cert, key=pem.key)
+    with Kafka(folder / "kafka", login=login) as broker:
+        broker.create_topics(["a"])
+        yield broker, pem.ca
 
 
 async def _send(servers: str, topic: str, value: bytes) -> None:
@@ -64,3 +82,41 @@ async def test_what_was_acknowledged_survives_a_kill_and_a_freeze(own_kafka: Kaf
     await asyncio.to_thread(own_kafka.start)
     assert own_kafka.servers == servers
     assert await _first(servers, "a", 2) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_users_log_in_over_tls(login_kafka: tuple[Kafka, Path], mechanism: str) -> None:
+    broker, ca = login_kafka
+    await _log_in(broker, ca, mechanism, "secret")
+    with pytest.raises(KafkaError):
+        await _log_in(broker, ca, mechanism, "guessed")
+
+
+async def _log_in(broker: Kafka, ca: Path, mechanism: str, password: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=broker.login_servers,
+        security_protocol="SASL_SSL",
+        ssl_context=ssl.create_default_context(cafile=str(ca)),
+        sasl_mechanism=mechanism,
+        sasl_plain_username="edge",
+        sasl_plain_password=password,
+    )
+    try:
+        await producer.start()
+        await producer.send_and_wait("a", b"1")
+    finally:
+        await producer.stop()
+
+
+async def test_its_own_tools_run(kafka: Kafka) -> None:
+    topic = f"services.{uuid.uuid4().hex}"
+    kafka.create_topics([topic], partitions=2)
+    await _send(kafka.servers, topic, b"hello")
+    consumer = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+    said = await asyncio.to_thread(
+        kafka.tool,
+        consumer,
+        *("--bootstrap-server", kafka.servers, "--topic", topic),
+        *("--from-beginning", "--max-messages", "1", "--timeout-ms", "30000"),
+    )
+    assert said == "hello\n"
