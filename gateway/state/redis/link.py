@@ -5,6 +5,8 @@ the next user of a connection can therefore never read the answer to somebody el
 """
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -168,8 +170,11 @@ def explain(exc: BaseException) -> str:
             return f"its certificate is not accepted: {link.verify_message}"
         if isinstance(link, ssl.SSLError):
             return f"TLS failed: {link.reason or 'the connection was closed'}"
-        if isinstance(link, OSError) and link.strerror:
-            return link.strerror.lower()
+        if isinstance(link, socket.gaierror):
+            return "the name of its host cannot be resolved"
+        if isinstance(link, OSError):
+            # asyncio puts the address into strerror, and no errno if it tried several
+            return os.strerror(link.errno).lower() if link.errno else "no connection to it"
         link = link.__cause__ or link.__context__
     return "the connection was closed"
 

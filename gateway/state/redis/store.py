@@ -233,6 +233,10 @@ async def connect(config: RedisState) -> AsyncIterator[RedisStateStore]:
                 yield store
             finally:
                 keeper.cancel()
+    except BaseExceptionGroup as group:  # whoever uses the state raised it: as memory would
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
     finally:
         dialer.close()
 
