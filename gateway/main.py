@@ -17,6 +17,7 @@ from gateway.journal.open import open_journal
 from gateway.records.open import open_records
 from gateway.services.archive import KINDS, Archive
 from gateway.services.deadletters import DeadLetters
+from gateway.services.drill import Drill
 from gateway.services.figures import Figures
 from gateway.services.history import History
 from gateway.services.ingest import Ingest
@@ -30,6 +31,7 @@ from gateway.services.sightings import sightings
 from gateway.web.access import Access
 from gateway.web.app import build_app, listening
 from handlers.admin import AdminRoutes
+from handlers.drill import DrillRoutes
 from handlers.events import EventRoutes
 from handlers.health import HealthRoutes
 from handlers.openapi import OpenApiRoutes
@@ -86,9 +88,11 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
             )
             mqtt = address(bus)
             broker = config.bus.url if isinstance(config.bus, MqttBus) else mqtt
+            drill = Drill({"broker": bus.sever, "records": store.sever}, now_ms=now_ms)
             page = SpaRoutes(mqtt=broker, topics=f"{config.bus.prefix}/{config.site.id}")
             routes = [
                 *AdminRoutes(ledger, journal, DeadLetters(store, ingest)).routes(),
+                *DrillRoutes(drill).routes(),
                 *EventRoutes(live, config.live).routes(),
                 *HealthRoutes(readiness, figures).routes(),
                 *page.routes(),

@@ -1,7 +1,10 @@
 """The command line: one short function per command, which imports what it runs."""
 
+import enum
 import os
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
@@ -106,6 +109,63 @@ def demo(
     from gateway.cli.demo import demo as show
 
     raise typer.Exit(show(loaded.config, os.environ, robots=robots, hz=hz, keep=keep))
+
+
+class Cut(enum.StrEnum):
+    """What a selftest can cut."""
+
+    KAFKA = "kafka"
+    REDIS = "redis"
+    BROKER = "broker"
+    RECORDS = "records"
+
+
+_LENGTH: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m)?")
+_LONGEST_S: Final = 600.0
+
+
+def _seconds(text: str) -> float:
+    match = _LENGTH.fullmatch(text.strip())
+    seconds = float(match[1]) * (60 if match[2] == "m" else 1) if match else 0.0
+    if not 1.0 <= seconds <= _LONGEST_S:
+        raise typer.BadParameter(
+            f"{text!r} is no time from 1s to 10m, as 60s or 2m", param_hint="--for"
+        )
+    return seconds
+
+
+@app.command()
+def selftest(
+    config: ConfigFile = None,
+    sets: Sets = None,
+    cut: Annotated[
+        Cut | None, typer.Option(help="The link that is cut; nothing without.", show_default=False)
+    ] = None,
+    for_: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How long, from 1s to 10m.")
+    ] = "60s",
+    robots: Annotated[int, typer.Option(min=1, max=200, help="Synthetic robots.")] = 10,
+    rate: Annotated[float, typer.Option(min=1, max=2_000, help="Messages per second.")] = 200,
+    url: Annotated[
+        str, typer.Option(help="The gateway, as http://host:8080; default from the configuration.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Cut a link on purpose, keep publishing, and prove that nothing is lost."""
+    for_s = _seconds(for_)
+    loaded = configured(config, sets, as_json=as_json)
+    from gateway.cli.selftest import selftest as prove
+    from gateway.cli.selftest_trial import Order
+
+    order = Order(cut=cut.value if cut else "", for_s=for_s, robots=robots, rate=rate)
+    words = _words(config, sets)
+    raise typer.Exit(prove(loaded.config, order, url=url, words=words, as_json=as_json))
+
+
+def _words(config: Path | None, sets: list[str] | None) -> list[str]:
+    """Return --config and --set as they were given, for a gateway of the command's own."""
+    words = [] if config is None else ["--config", str(config)]
+    return words + [word for item in sets or [] for word in ("--set", item)]
 
 
 @app.command()

@@ -1,0 +1,322 @@
+"""One run of a selftest: before, during and after the cut, and then the proof."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.aio.supervisor import Supervisor
+from gateway.cli.selftest_gate import Failed, Gate, Refused
+from gateway.cli.selftest_load import Load
+from gateway.cli.selftest_proof import (
+    Proof,
+    ReadBack,
+    in_history,
+    in_state,
+    in_stream,
+    on_the_view,
+)
+from gateway.cli.selftest_report import Outcome, latencies
+from gateway.core.kinds import Kind
+from gateway.state.port import StateStore
+
+BEFORE_S: Final = 5.0
+AFTER_S: Final = 5.0  # at least
+LINKED_S: Final = 15.0  # for the robots' connections and the WebSocket
+DRAIN_S: Final = 60.0  # to heal and drain, or twice the cut if that is longer
+PROOF_S: Final = 60.0  # until everything must be where it belongs
+REPORT_S: Final = 15.0  # an outage of this length must be on /readyz
+
+_DRILL: Final = "/api/admin/drill"
+_RESTORE_S: Final = 5.0  # after its time; then the cut is ended by hand
+_LOOK_S: Final = 0.05
+_FRESH_S: Final = 1.0  # poses on the WebSocket are on time again
+_NO_LOSS: Final = frozenset({"stale", "conflated", "own", "repeated", "ignored"})
+
+Progress = Callable[[str, float, float], None]
+"""Shows (what goes on, seconds done, seconds in all; 0: not known)."""
+
+
+class NotPossible(Exception):
+    """The selftest cannot be made; ``service``: because something does not answer."""
+
+    def __init__(self, detail: str, *, service: bool = False, usage: bool = False) -> None:
+        super().__init__(detail)
+        self.service = service
+        self.usage = usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is asked for. ``cut`` "": nothing is cut."""
+
+    cut: str
+    for_s: float
+    robots: int
+    rate: float
+
+
+@dataclass(slots=True)
+class Marks:
+    """When things happened, in seconds of the monotonic clock, and what was normal before."""
+
+    cut_s: float = 0.0
+    restored_s: float = 0.0
+    drained_s: float | None = None
+    pending: int = 0
+    unacknowledged: int = 0
+    bad_before: frozenset[str] = frozenset()
+    ended_by_hand: bool = False
+
+
+class Trial:
+    """Everything of one run. ``stream`` and ``state`` are proven where they are given."""
+
+    def __init__(
+        self,
+        order: Order,
+        gate: Gate,
+        load: Load,
+        *,
+        stream: ReadBack | None,
+        state: StateStore | None,
+        progress: Progress,
+    ) -> None:
+        self._order = order
+        self._gate = gate
+        self._load = load
+        self._stream = stream
+        self._state = state
+        self._progress = progress
+        self._marks = Marks()
+        self._cutting = False
+
+    async def run(self) -> Outcome:
+        """Return what was found.
+
+        Raises:
+            NotPossible: there is no connection, or the gateway refuses the cut.
+        """
+        gate, load, ready = self._gate, self._load, asyncio.Event()
+        robots = {robot.id: robot for robot in load.robots}
+        async with Supervisor() as tasks:
+            for robot in load.robots:
+                tasks.spawn(robot.id, partial(load.stay_connected, robot))
+            tasks.spawn("poses", lambda: gate.watch_poses(robots, ready))
+            tasks.spawn("health", gate.watch_health)
+            tasks.spawn("ledger", gate.watch_ledger)
+            try:
+                await self._link(ready)
+                tasks.spawn("load", load.drive)
+                result: Outcome | NotPossible = await self._course()
+            except NotPossible as exc:  # as it is: the supervisor would make a group of it
+                result = exc
+        if isinstance(result, NotPossible):
+            raise result
+        return result
+
+    async def _course(self) -> Outcome:
+        load, dropped = self._load, dict(self._gate.balance.dropped)
+        try:
+            await self._phases()
+        finally:
+            await self._undo()
+        load.over = True
+        await self._until("acknowledgements", lambda: not load.unacknowledged, PROOF_S)
+        proofs = await self._prove()
+        await self._settle()
+        return self._outcome(proofs, dropped)
+
+    async def _link(self, ready: asyncio.Event) -> None:
+        gate, load = self._gate, self._load
+        there = await self._until(
+            "connecting",
+            lambda: load.connected and ready.is_set() and gate.health.looks > 0 and gate.looks > 0,
+            LINKED_S,
+        )
+        if there:
+            return
+        if not load.connected:
+            raise NotPossible(f"the robots cannot connect: {load.trouble}", service=True)
+        raise NotPossible(f"{gate.url} does not answer: {gate.trouble}", service=True)
+
+    async def _phases(self) -> None:
+        marks, order, gate, load = self._marks, self._order, self._gate, self._load
+        await self._pass("before", BEFORE_S)
+        marks.bad_before = gate.health.forget()
+        marks.cut_s = time.monotonic()
+        if order.cut:
+            await self._cut()
+        await self._pass(f"{order.cut} is cut" if order.cut else "running", order.for_s)
+        if order.cut:
+            await self._restored()
+        marks.restored_s, looks = time.monotonic(), gate.looks
+        self._cutting = False
+
+        def over() -> bool:
+            now_s = time.monotonic()
+            slack = int(self._order.rate) + 50
+            drained = (
+                gate.looks > looks + 1
+                and gate.balance.pending <= marks.pending + slack
+                and load.unacknowledged <= marks.unacknowledged + slack
+                and load.behind_s < _FRESH_S
+            )
+            if drained and marks.drained_s is None:
+                marks.drained_s = now_s
+            return (
+                drained
+                and not gate.health.bad - marks.bad_before
+                and now_s - marks.restored_s >= AFTER_S
+            )
+
+        await self._until("after", over, max(DRAIN_S, 2 * order.for_s))
+
+    async def _cut(self) -> None:
+        order = self._order
+        self._cutting = True
+        try:
+            await self._gate.ask("POST", _DRILL, {"link": order.cut, "seconds": order.for_s})
+        except Refused as exc:
+            self._cutting = False
+            raise NotPossible(f"the gateway refuses: {exc}", usage=exc.status == 422) from exc
+        except Failed as exc:
+            raise NotPossible(f"{self._gate.url} does not answer: {exc}", service=True) from exc
+
+    async def _restored(self) -> None:
+        """Wait for the end of the cut, which is the gateway's business; else end it."""
+        end_s = time.monotonic() + _RESTORE_S
+        while time.monotonic() < end_s:
+            try:
+                if (await self._gate.ask("GET", _DRILL))["link"] is None:
+                    return
+            except (*Failed, Refused) as exc:
+                self._gate.trouble = str(exc)
+            await asyncio.sleep(_LOOK_S)
+        self._marks.ended_by_hand = True
+        await self._undo()
+
+    async def _undo(self) -> None:
+        if self._cutting:
+            self._cutting = False
+            try:
+                await self._gate.ask("DELETE", _DRILL)
+            except (*Failed, Refused) as exc:
+                self._gate.trouble = str(exc)
+
+    async def _prove(self) -> list[Proof]:
+        robots, until_s = self._load.robots, time.monotonic() + PROOF_S
+        self._progress("looking for every message", 0, 0)
+        proofs = [
+            await on_the_view(robots, until_s),
+            await in_history(self._gate, robots, until_s),
+        ]
+        if self._stream is not None:
+            proofs.append(await in_stream(self._stream, robots, until_s))
+        if self._state is not None:
+            proofs.append(await in_state(self._state, robots, until_s))
+        return proofs
+
+    async def _settle(self) -> None:
+        """Let the ledger end on a moment without messages under way, if there is one."""
+        looks = self._gate.looks
+        await self._until(
+            "the ledger",
+            lambda: self._gate.looks > looks and not self._gate.balance.unaccounted,
+            5.0,
+        )
+
+    async def _pass(self, what: str, seconds: float) -> None:
+        marks, gate, load = self._marks, self._gate, self._load
+
+        def note() -> bool:
+            if not marks.cut_s:
+                marks.pending = max(marks.pending, gate.balance.pending)
+                marks.unacknowledged = max(marks.unacknowledged, load.unacknowledged)
+            return False
+
+        await self._until(what, note, seconds, total_s=seconds)
+
+    async def _until(
+        self, what: str, holds: Callable[[], bool], most_s: float, *, total_s: float = 0.0
+    ) -> bool:
+        start_s = time.monotonic()
+        while not (there := holds()) and (gone_s := time.monotonic() - start_s) < most_s:
+            self._progress(what, gone_s, total_s)
+            await asyncio.sleep(min(_LOOK_S, max(0.0, most_s - gone_s)))
+        return there
+
+    def _outcome(self, proofs: list[Proof], dropped_before: dict[str, int]) -> Outcome:
+        marks, order, gate, load = self._marks, self._order, self._gate, self._load
+        health, robots = gate.health, load.robots
+        reported = {
+            part: at_s
+            for part, at_s in health.first_bad_s.items()
+            if part not in marks.bad_before and at_s < marks.restored_s
+        }
+        ill = health.bad - marks.bad_before
+        healed_s = max(
+            (health.last_bad_s[part] for part in health.last_bad_s.keys() - marks.bad_before),
+            default=marks.restored_s,
+        )
+        lost = sum(proof.missing for proof in proofs if proof.place in ("history", "stream"))
+        faults = [*self._faults(proofs)]
+        if order.cut:
+            if not reported and order.for_s >= REPORT_S:
+                faults.append("/readyz did not say that anything was wrong")
+            if ill:
+                faults.append(f"not healed: {', '.join(sorted(ill))}")
+            if marks.drained_s is None:
+                faults.append("the backlog did not drain")
+            if marks.ended_by_hand:
+                faults.append("the cut did not end by itself")
+        dropped = {
+            name: count - dropped_before.get(name, 0)
+            for name, count in gate.balance.dropped.items()
+            if count > dropped_before.get(name, 0) and name.rpartition("/")[2] not in _NO_LOSS
+        }
+        return Outcome(
+            cut=order.cut or None,
+            for_s=order.for_s,
+            published=load.published,
+            acknowledged=sum(
+                len(robot.acknowledged(kind))
+                for robot in robots
+                for kind in (Kind.POSE, Kind.SENSOR)
+            ),
+            lost=lost,
+            duplicates=sum(proof.duplicates for proof in proofs),
+            latency_ms=latencies(robots, marks.cut_s, marks.restored_s),
+            reported_after_s=_rounded(min(reported.values()) - marks.cut_s) if reported else None,
+            reported_by=sorted(reported),
+            healed_after_s=None if ill or not order.cut else _rounded(healed_s - marks.restored_s),
+            drain_s=None
+            if marks.drained_s is None or not order.cut
+            else _rounded(marks.drained_s - marks.restored_s),
+            unaccounted=gate.balance.unaccounted,
+            dropped=dropped,
+            proofs=proofs,
+            verdict="failed" if faults else "held",
+            faults=faults,
+        )
+
+    def _faults(self, proofs: list[Proof]) -> list[str]:
+        found = []
+        for proof in proofs:
+            if proof.missing:
+                found.append(f"{proof.missing} of {proof.expected} missing in {proof.place}")
+            if proof.disordered:
+                found.append(f"{proof.disordered} out of order in {proof.place}")
+            if proof.trouble:
+                found.append(f"{proof.place} could not be read: {proof.trouble}")
+        if left := self._load.unacknowledged:
+            found.append(f"{left} messages were never acknowledged: {self._load.trouble}")
+        if missing := self._gate.balance.unaccounted:
+            found.append(f"the ledger cannot account for {missing} messages")
+        return found
+
+
+def _rounded(seconds: float) -> float:
+    return round(max(0.0, seconds), 2)
