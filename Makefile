@@ -76,7 +76,7 @@ format: setup-dev ## rewrite the sources in the house style
 bench: setup-dev ## measure beside the peers; writes bench/results.json
 	$(call timed,bench,medians of several runs; this takes minutes,$(BIN)/python -m bench $(ARGS))
 
-services: setup-dev ## install and check the real servers the tests use
+services: setup-dev ## install and check the real servers the tests use; ARGS="--keep" keeps them running
 	$(call timed,services,real servers for the tests,$(BIN)/python -m tests.services $(ARGS))
 
 lock: setup-dev ## make the lock files again (needs a network)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.proxy import Proxy
 from tests.services.kafka import Kafka
-from tests.services.kafka_jars import need_jars
+from tests.services.kafka_jars import need_jars, provide_jars
 from tests.services.mosquitto import Mosquitto
 from tests.services.postgres import Postgres
 from tests.services.programs import USED, Missing, announce_with, need, provide
@@ -37,11 +37,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Install up front where nothing may be skipped, so that no test pays for it."""
     if os.environ.get("EDGE_REQUIRE_SERVICES") != "1" or session.config.option.collectonly:
         return
-    for name in USED:
-        try:
+    try:
+        for name in USED:
             provide(name)
-        except Missing as missing:
-            raise pytest.UsageError(f"EDGE_REQUIRE_SERVICES=1: {missing}") from None
+        provide_jars()
+    except Missing as missing:
+        raise pytest.UsageError(f"EDGE_REQUIRE_SERVICES=1: {missing}") from None
 
 
 @pytest.fixture

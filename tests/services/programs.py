@@ -151,17 +151,54 @@ def _install(package: str) -> str:
         return f"not root; run: sudo apt-get install {package}"
     problem = ""
     begun = time.monotonic()
-    with installing():
+    with installing(), _no_service_started():
         for step in (["install", package], ["update"], ["install", package]):
             say(f"apt-get {' '.join(step)}")
             problem = run([apt, "-q", "-y", *_OPTIONS, *step])
             if step[0] == "install" and not problem:
                 say(f"{package} is installed after {time.monotonic() - begun:.0f} s")
+                _keep_off(package)
                 return ""
     return problem
 
 
 _OPTIONS: Final = ("--no-install-recommends", "-o", "DPkg::Lock::Timeout=300")
+
+
+_POLICY: Final = Path("/usr/sbin/policy-rc.d")
+"""Debian asks it whether a package may start its service: https://wiki.debian.org/policy-rc.d"""
+
+_BOOTED: Final = {
+    "mosquitto": "mosquitto",
+    "redis-server": "redis-server",
+    "postgresql": "postgresql",
+}
+"""package -> the service that it would start, on its usual port, now and at every boot."""
+
+
+@contextlib.contextmanager
+def _no_service_started() -> Iterator[None]:
+    """Let packages start nothing: the tests start servers of their own, on free ports."""
+    if _POLICY.exists():  # as in most containers; whoever put it there knows why
+        yield
+        return
+    _POLICY.write_text(
+        "#!/bin/sh\n# edge-gateway's tests install packages; gone afterwards\nexit 101\n"
+    )
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink()
+
+
+def _keep_off(package: str) -> None:
+    """Do not let what was installed just now start at the next boot either."""
+    systemctl = shutil.which("systemctl")
+    service = _BOOTED.get(package)
+    if systemctl and service:
+        problem = run([systemctl, "--quiet", "disable", service])
+        say(problem or f"{service} does not start by itself: the tests start their own")
 
 
 def run(command: list[str]) -> str:
