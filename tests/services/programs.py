@@ -164,16 +164,15 @@ def _install(package: str) -> str:
 
 _OPTIONS: Final = ("--no-install-recommends", "-o", "DPkg::Lock::Timeout=300")
 
-
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 """Debian asks it whether a package may start its service: https://wiki.debian.org/policy-rc.d"""
 
-_BOOTED: Final = {
-    "mosquitto": "mosquitto",
-    "redis-server": "redis-server",
-    "postgresql": "postgresql",
-}
-"""package -> the service that it would start, on its usual port, now and at every boot."""
+_POLICY_TEXT: Final = (
+    "#!/bin/sh\n# for edge-gateway's tests; gone after the installation\nexit 101\n"
+)
+
+_SERVING: Final = ("mosquitto", "redis-server", "postgresql")
+"""Packages that start the service of their name, on its usual port, now and at every boot."""
 
 
 @contextlib.contextmanager
@@ -182,9 +181,7 @@ def _no_service_started() -> Iterator[None]:
     if _POLICY.exists():  # as in most containers; whoever put it there knows why
         yield
         return
-    _POLICY.write_text(
-        "#!/bin/sh\n# edge-gateway's tests install packages; gone afterwards\nexit 101\n"
-    )
+    _POLICY.write_text(_POLICY_TEXT)
     _POLICY.chmod(0o755)
     try:
         yield
@@ -195,10 +192,9 @@ def _no_service_started() -> Iterator[None]:
 def _keep_off(package: str) -> None:
     """Do not let what was installed just now start at the next boot either."""
     systemctl = shutil.which("systemctl")
-    service = _BOOTED.get(package)
-    if systemctl and service:
-        problem = run([systemctl, "--quiet", "disable", service])
-        say(problem or f"{service} does not start by itself: the tests start their own")
+    if systemctl and package in _SERVING:
+        problem = run([systemctl, "--quiet", "disable", package])
+        say(problem or f"{package} does not start by itself: the tests start their own")
 
 
 def run(command: list[str]) -> str:
