@@ -5,6 +5,7 @@ close and streams end first, then the tasks stop, then the journal and the store
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from gateway.aio.looplag import LoopLag
 from gateway.aio.supervisor import Supervisor
 from gateway.bus.open import address, open_bus
 from gateway.config.model import Config, MqttBus
+from gateway.core.box import box_id
+from gateway.core.topics import canary_topic
 from gateway.journal.open import open_journal
 from gateway.records.open import open_records
 from gateway.services.archive import KINDS, Archive
+from gateway.services.canary import Canary
 from gateway.services.deadletters import DeadLetters
 from gateway.services.drill import Drill
 from gateway.services.figures import Figures
@@ -24,10 +28,11 @@ from gateway.services.ingest import Ingest
 from gateway.services.intake import Intake
 from gateway.services.ledger import Ledger
 from gateway.services.live import Live
-from gateway.services.overview import wire_ledger, wire_readiness
+from gateway.services.overview import box_hops, wire_canary, wire_ledger, wire_readiness
 from gateway.services.readiness import Readiness
 from gateway.services.robots import Robots
 from gateway.services.sightings import sightings
+from gateway.services.why import FlightRecorder
 from gateway.web.access import Access
 from gateway.web.app import build_app, listening
 from handlers.admin import AdminRoutes
@@ -38,6 +43,7 @@ from handlers.openapi import OpenApiRoutes
 from handlers.robots import RobotRoutes
 from handlers.sensor_data import SensorDataRoutes
 from handlers.spa import SpaRoutes
+from handlers.why import WhyRoutes
 from handlers.ws import WsRoutes
 
 
@@ -69,27 +75,37 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
         open_records(config.records, directory) as store,
         Supervisor() as tasks,
     ):
+        prefix, site = config.bus.prefix, config.site.id
+        box = box_id(config.site.box, socket.gethostname(), journal.stats().epoch)
+        reader = journal.reader("records", KINDS)
+        archive = Archive(reader, store, seen=sightings(live))
+        hops = box_hops(journal, reader, archive)
+        topic = canary_topic(prefix=prefix, site=site, box=box)
+        canary = Canary(topic, hops, box=box, taken=lambda: ingest.taken, now_ms=now_ms)
         ingest = Ingest(
-            journal, live.publish, prefix=config.bus.prefix, site=config.site.id, now_ms=now_ms
-        )
-        archive = Archive(journal.reader("records", KINDS), store, seen=sightings(live))
+            journal, live.publish, prefix=prefix, site=site, now_ms=now_ms,
+            box=box, heard=canary.heard,
+        )  # fmt: skip
+        recorder = FlightRecorder(journal, hops, canary, live=live, store=store, now_ms=now_ms)
         tasks.spawn("loop lag", lag.run)
         tasks.spawn("journal to history", archive.run)
         tasks.spawn("live view", live.run)
-        async with open_bus(config.bus, ingest, site=config.site.id) as bus:
+        tasks.spawn("checkpoints", recorder.checkpoints.run)
+        async with open_bus(config.bus, ingest, site=site, box=box) as bus:
+            tasks.spawn("canary", lambda: canary.run(bus.probe))
             journal.on_pressure(bus.pause, bus.resume)
             wire_ledger(ledger, journal, ingest, live, archive)
             wire_readiness(readiness, journal, bus, archive)
-            figures = Figures(
-                ledger, journal, lag, parts={"bus": bus.figures, "live": live.figures}
-            )
+            wire_canary(readiness, canary)
+            parts = {"bus": bus.figures, "live": live.figures, "canary": canary.figures}
+            figures = Figures(ledger, journal, lag, parts=parts)
             history = History(
                 store, Intake(ingest, journal, archive), timezone=config.site.timezone
             )
             mqtt = address(bus)
             broker = config.bus.url if isinstance(config.bus, MqttBus) else mqtt
             drill = Drill({"broker": bus.sever, "records": store.sever}, now_ms=now_ms)
-            page = SpaRoutes(mqtt=broker, topics=f"{config.bus.prefix}/{config.site.id}")
+            page = SpaRoutes(mqtt=broker, topics=f"{prefix}/{site}")
             routes = [
                 *AdminRoutes(ledger, journal, DeadLetters(store, ingest)).routes(),
                 *DrillRoutes(drill).routes(),
@@ -98,6 +114,7 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
                 *page.routes(),
                 *RobotRoutes(Robots(store, live)).routes(),
                 *SensorDataRoutes(history).routes(),
+                *WhyRoutes(recorder).routes(),
                 *WsRoutes(live).routes(),
             ]
             routes += OpenApiRoutes(routes).routes()

@@ -17,15 +17,15 @@ MAX_PAYLOAD: Final = 16 * 2**20 - 1  # bytes; a length above it is damage
 MAX_ROBOT: Final = 255  # bytes of UTF-8
 _MAX_ROBOTS: Final = 65_536  # remembered encodings
 _MAGIC: Final = b"EDGEJRNL"
-_MARK: Final = 0xE7  # never in ASCII text, so damage is skipped quickly
-_MARK_BYTE: Final = bytes((_MARK,))
+MARK: Final = 0xE7  # never in ASCII text, so damage is skipped quickly
+_MARK_BYTE: Final = bytes((MARK,))
 
 _HEADER: Final = struct.Struct("<8sHHIQQ8sqI")  # …, version, size, 0, base, epoch, salt, ms, crc
-_FIXED: Final = struct.Struct("<IBBBxIQqq")  # crc, mark, kind, robot bytes, payload bytes, …
+FIXED: Final = struct.Struct("<IBBBxIQqq")  # crc, mark, kind, robot bytes, payload bytes, …
 _BODY: Final = struct.Struct("<BBBxIQqq")
 _CRC: Final = struct.Struct("<I")
 HEADER_BYTES: Final = _HEADER.size
-FIXED_BYTES: Final = _FIXED.size
+FIXED_BYTES: Final = FIXED.size
 
 Row = tuple[int, int, str, int, int, bytes]
 """offset, kind, robot, ts, rts, payload: the fields of a journal record in order."""
@@ -100,7 +100,7 @@ class Encoder:
                     last = kind
                     mask |= 1 << kind
                 body = (
-                    pack(_MARK, kind, len(name), len(payload), offset, ts, rts_ms) + name + payload
+                    pack(MARK, kind, len(name), len(payload), offset, ts, rts_ms) + name + payload
                 )
                 add(pack_crc(extend(start, body)))
                 add(body)
@@ -163,7 +163,7 @@ def scan(
     """
     rows: list[Row] = []
     add = rows.append
-    unpack, extend = _FIXED.unpack_from, google_crc32c.extend
+    unpack, extend = FIXED.unpack_from, google_crc32c.extend
     at, size = 0, len(data)
     passed = gaps = 0
     before = expect  # the offset after the last record seen
@@ -173,7 +173,7 @@ def scan(
             found.need = FIXED_BYTES
             break
         crc, mark, kind, robot_bytes, payload_bytes, offset, ts, rts = unpack(data, at)
-        if mark != _MARK or payload_bytes > MAX_PAYLOAD:
+        if mark != MARK or payload_bytes > MAX_PAYLOAD:
             found.damaged = True
             break
         body = at + FIXED_BYTES + robot_bytes
@@ -210,7 +210,7 @@ def resync(data: bytes, start: int, expect: int) -> int:
         begin = at - 4
         if size - begin < FIXED_BYTES:
             return -1
-        crc, _, _, robot_bytes, payload_bytes, offset, _, _ = _FIXED.unpack_from(data, begin)
+        crc, _, _, robot_bytes, payload_bytes, offset, _, _ = FIXED.unpack_from(data, begin)
         end = begin + FIXED_BYTES + robot_bytes + payload_bytes
         # damage cannot hide more records than fit into 2^40 bytes: larger offsets are chance
         plausible = end <= size and expect <= offset < expect + 2**34

@@ -8,19 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from gateway.config.model import JournalConfig
+from gateway.core.errors import Unavailable
 from gateway.core.record import Encoder
 from gateway.core.units import size_bytes
 from gateway.journal.cursor import FOLDER, Cursors
-from gateway.journal.port import Entry, JournalStats, Reader
+from gateway.journal.port import Entry, JournalStats, Reader, Trace
 from gateway.journal.reader import FileReader
 from gateway.journal.recovery import Recovered
 from gateway.journal.tail import Tail, make_block
+from gateway.journal.trace import Tracer
 from gateway.journal.writer import RETRY_S, Group, Writer
 
 log = logging.getLogger(__name__)
 
 CLOSE_S: Final = 2.0  # what is not durable so long after the close began is given up
 _FAILING_CLOSE_S: Final = 1.0  # the same while the disk is full or failing: one more attempt
+_TRACE_BYTES: Final = 2**30  # read for one question at most, however quick the disk is
 _HUNG_S: Final = 5.0  # a disk that does not answer for so long counts as failing
 
 
@@ -57,6 +60,7 @@ class Log:
         self._resumes: list[Callable[[], None]] = []
         self._readers: list[FileReader] = []
         self._waiters: list[asyncio.Future[None]] = []
+        self._tracing = asyncio.Lock()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._writer = Writer(catalog, self._written, retry_s=retry_s)
         self._resume = recovered.resume
@@ -200,6 +204,30 @@ class Log:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+    async def trace(
+        self, robot: str, *, since: int, age_s: float, most: int, patience_s: float
+    ) -> Trace:
+        async with self._tracing:
+            until_s = self._loop.time() + patience_s
+            search = Tracer(
+                self._catalog,
+                robot,
+                since=since,
+                limit=self._committed,
+                age_s=age_s,
+                most=most,
+                budget=_TRACE_BYTES,
+            )
+            try:
+                while await self._loop.run_in_executor(self._executor, search.step):
+                    if self._loop.time() > until_s:
+                        return Trace(search.records, more=True)
+            except OSError as exc:
+                raise Unavailable(
+                    f"the journal cannot be read: {exc.strerror}", dependency="journal"
+                ) from exc
+            return Trace(search.records, search.more)
 
     async def flush(self) -> None:
         durable = self._loop.create_future()

@@ -37,6 +37,14 @@ class Read:
     lost: int = 0
 
 
+@dataclass(slots=True, frozen=True)
+class Trace:
+    """What the journal knows of one robot, newest first. ``more``: some older ones are left out."""
+
+    records: Sequence[Record]
+    more: bool
+
+
 class JournalStats(Struct, frozen=True, rename="camel"):
     """Counters since start unless said otherwise; see docs/journal-format.md."""
 
@@ -101,6 +109,19 @@ class Journal(Protocol):
 
     def reader(self, name: str, kinds: frozenset[int] | None = None) -> Reader:
         """Return the reader ``name``; new ones start at the oldest record. ``kinds`` None: all."""
+
+    async def trace(
+        self, robot: str, *, since: int, age_s: float, most: int, patience_s: float
+    ) -> Trace:
+        """Return the durable records of ``robot`` from offset ``since`` on, ``most`` of each kind.
+
+        Files to which nothing was written for ``age_s`` are left out. It reads the files, in slices
+        on a thread: at most ``patience_s`` seconds, and one search at a time. Readers and writers
+        go on meanwhile. For people who ask, not for every message.
+
+        Raises:
+            Unavailable: the files cannot be read.
+        """
 
     async def flush(self) -> None:
         """Return when all that was appended before the call is durable."""

@@ -16,7 +16,7 @@ def unknown() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hop:
-    """A part of the chain.
+    """A part of the chain, for the canary and for the flight recorder.
 
     Args:
         after: the hop from which a canary comes; "": it is handed over when it is sent.
@@ -25,6 +25,7 @@ class Hop:
         moved: changes whenever anything passes; None: ``reached`` does.
         failing: why nothing passes now, as far as the hop knows itself.
         strict: red also while other things pass, if ``failing`` says something.
+        kinds: those of robots' messages that pass here; None: all.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Hop:
     moved: Callable[[], int] | None = None
     failing: Callable[[], str] = unknown
     strict: bool = False
+    kinds: frozenset[int] | None = None
 
 
 @dataclass(slots=True, eq=False)

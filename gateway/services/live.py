@@ -15,14 +15,15 @@ from gateway.aio.tcp import keep_little_in_flight
 from gateway.config.model import Live as LiveConfig
 from gateway.core.errors import Unavailable
 from gateway.core.kinds import Kind
-from gateway.core.payloads import Connection, Sensor, State
+from gateway.core.payloads import Connection, Pose, Sensor, State
 from gateway.services.live_events import EventHub
 from gateway.services.live_fanout import PoseFanout
 from gateway.services.live_happening import TYPE, Choice
-from gateway.services.live_listeners import SocketListener, StreamListener
-from gateway.services.live_poses import STEPPED_S, Poses, Update, is_stale
+from gateway.services.live_listeners import SocketListener, StreamListener, look_after
+from gateway.services.live_poses import Poses, Update, is_stale
 from gateway.services.live_reader import PoseReader
 from gateway.services.live_robot import LiveRobot
+from gateway.services.why_exceptions import Exceptions
 
 MAX_ROBOTS: Final = 20_000  # a snapshot of more would hold the loop for longer than 50 ms
 SECOND_S: Final = 1.0
@@ -31,11 +32,10 @@ GOODBYE_S: Final = 0.8  # what clients get to answer a close frame
 
 MEMORY_S: Final = 120.0
 """History goes on so long after the last reader, which may come back. Without readers there is
-none: 20,000 poses that stay alive cost more than all else about a pose (214,000 against 310,000
-messages per CPU-second), and a box that nobody looks at should not pay for them."""
+none: 20,000 poses that stay alive cost more than all else about a pose (a third of the rate)."""
 
 _POSE: Final = int(Kind.POSE)
-_COUNTED: Final = tuple(int(kind) for kind in Kind)
+_COUNTED: Final = tuple(map(int, Kind))
 _WHEN: Final = {int(Kind.SENSOR), int(Kind.STATE)}  # newest by time; the others by arrival
 
 
@@ -43,7 +43,7 @@ class Live:
     """Newest values, pose readers, event listeners. One per process, on one event loop.
 
     ``received``, ``applied``, ``stale`` and ``refused`` count messages by kind:
-    received = applied + stale + refused.
+    received = applied + stale + refused. ``exceptions`` remembers the last two.
     """
 
     def __init__(self, config: LiveConfig, *, max_robots: int = MAX_ROBOTS) -> None:
@@ -52,11 +52,11 @@ class Live:
         self.applied = dict.fromkeys(_COUNTED, 0)
         self.stale = dict.fromkeys(_COUNTED, 0)
         self.refused = dict.fromkeys(_COUNTED, 0)
+        self.exceptions = Exceptions()
         self._config = config
         self._max_robots = max_robots
         self._robots: dict[str, LiveRobot] = {}
         self._states: dict[str, State] = {}
-        self._times: dict[tuple[int, str], tuple[int, int, int]] = {}
         self._poses = Poses(config.history, self._states)
         self._fanout = PoseFanout(config, self._poses, epoch=self.epoch)
         self._events = EventHub(config, epoch=self.epoch)
@@ -86,11 +86,13 @@ class Live:
             if old is None:
                 if not self._known(robot, update[4]):
                     self.refused[_POSE] += 1
+                    self.exceptions.refused(update)
                     count -= 1
                     continue
                 poses.order.append(robot)
             elif update[3] <= old[3] and is_stale(update, old):
                 stale += 1
+                self.exceptions.stale(update, old[3], cast(Pose, old[2]).seq)
                 self._robots[robot].saw(update[4])
                 continue
             newest[robot] = dirty[robot] = update
@@ -112,15 +114,18 @@ class Live:
         stale = 0
         happened: list[Update] = []
         for update in updates:
-            kind, robot, payload, ts, rts = update
+            kind, robot, payload, _, rts = update
             self.received[kind] += 1
             if not self._known(robot, rts):
                 self.refused[kind] += 1
+                self.exceptions.refused(update)
                 continue
             known = self._robots[robot]
             known.saw(rts)
-            if kind in _WHEN and self._is_old(kind, robot, ts, getattr(payload, "seq", None), rts):
+            old = known.overtaken(update) if kind in _WHEN else None
+            if old is not None:
                 self.stale[kind] += 1
+                self.exceptions.stale(update, old[0], old[1])
                 stale += 1
                 continue
             self.applied[kind] += 1
@@ -142,16 +147,6 @@ class Live:
                 return False
             self._robots[robot] = LiveRobot(robot, self._poses, rts)
         return True
-
-    def _is_old(self, kind: int, robot: str, ts: int, seq: int | None, rts: int) -> bool:
-        number = -1 if seq is None else seq
-        old = self._times.get((kind, robot))
-        if old is not None and rts - old[2] < STEPPED_S * 1000:
-            again = number == old[1] and number >= 0
-            if ts < old[0] or (ts == old[0] and (number < old[1] or again)):
-                return True
-        self._times[(kind, robot)] = (ts, number, rts)
-        return False
 
     def _take_state(self, robot: LiveRobot, state: State) -> None:
         old = robot.state
@@ -264,17 +259,9 @@ class Live:
             self._asked_at = now
         elif now - self._asked_at > MEMORY_S and self._poses.keeping:
             self._poses.forget()
-        write_s, ping_s = self._config.write_s, self._config.ping_s
-        for hub, links in (
-            (self._fanout, self._fanout.links()),
-            (self._events, list(self._events.sockets)),
-        ):
-            for link in links:
-                if not link.alive(now, write_s=write_s):
-                    self._cut += 1
-                    link.cut()
-                elif not link.ping_at and now - link.pinged_at >= ping_s:
-                    hub.ping(link, now)
+        poses, events = self._fanout, self._events
+        self._cut += look_after(poses.links(), poses.ping, now, self._config)
+        self._cut += look_after(list(events.sockets), events.ping, now, self._config)
         for stream in self._events.streams:
             stream.beat(now, self._config.heartbeat_s)
 

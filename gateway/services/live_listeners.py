@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 
 from gateway.aio.link import Link
+from gateway.config.model import Live as LiveConfig
 from gateway.core import sse
 from gateway.services.live_happening import Choice
 
@@ -70,3 +72,17 @@ class StreamListener:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def look_after(
+    links: Iterable[Link], ping: Callable[[Link, float], None], now: float, config: LiveConfig
+) -> int:
+    """Ping those that were quiet for long, cut those that are not there; return how many."""
+    cut = 0
+    for link in links:
+        if not link.alive(now, write_s=config.write_s):
+            cut += 1
+            link.cut()
+        elif not link.ping_at and now - link.pinged_at >= config.ping_s:
+            ping(link, now)
+    return cut

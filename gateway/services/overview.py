@@ -5,8 +5,10 @@ from typing import Protocol
 
 from gateway.bus.port import Bus
 from gateway.core.kinds import LABEL
-from gateway.journal.port import Journal
-from gateway.services.archive import Archive
+from gateway.journal.port import Journal, Reader
+from gateway.services.archive import KINDS, Archive
+from gateway.services.canary import BUS, Canary
+from gateway.services.canary_hop import Hop
 from gateway.services.ingest import DECODERS, Ingest
 from gateway.services.ledger import Ledger, Line
 from gateway.services.readiness import Readiness
@@ -68,3 +70,28 @@ def wire_readiness(readiness: Readiness, journal: Journal, bus: Bus, archive: Ar
     readiness.add("bus", bus_part, essential=True)
     readiness.add("records", records_part, essential=True)
     readiness.parts()  # from here on ``since`` is known
+
+
+def box_hops(journal: Journal, reader: Reader, archive: Archive) -> list[Hop]:
+    """Return the hops of this box behind the bus, as the canary passes them."""
+    return [
+        Hop(
+            name="journal",
+            after=BUS,
+            reached=lambda: journal.stats().committed_offset,
+            failing=lambda: journal.stats().failing,
+        ),
+        Hop(
+            name="records",
+            after="journal",
+            reached=lambda: reader.committed,
+            failing=lambda: archive.failing,
+            kinds=KINDS,
+        ),
+    ]
+
+
+def wire_canary(readiness: Readiness, canary: Canary) -> None:
+    """Add a part for every hop that the canary passes."""
+    for name, verdict in canary.verdicts():
+        readiness.add(f"canary {name}", verdict, essential=True)
