@@ -168,7 +168,7 @@ _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 """Debian asks it whether a package may start its service: https://wiki.debian.org/policy-rc.d"""
 
 _POLICY_TEXT: Final = (
-    "#!/bin/sh\n# for edge-gateway's tests; gone after the installation\nexit 101\n"
+    "#!/bin/sh\n# for edge-gateway's tests; gone afterwards\nexit 101\n"
 )
 
 _SERVING: Final = ("mosquitto", "redis-server", "postgresql")
