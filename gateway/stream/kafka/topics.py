@@ -1,6 +1,5 @@
 """Topics ``<prefix>.<label of the kind>``: their names, and seeing to it that they are there."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiokafka.protocol.admin import CreateTopicsRequest
@@ -15,9 +14,6 @@ from gateway.stream.kafka.security import DEPENDENCY
 KINDS: Final = (Kind.POSE, Kind.SENSOR, Kind.STATE, Kind.EVENT, Kind.DEAD, Kind.CANARY)
 """Kinds that have a topic; what a box tells its robots (connections, acks) stays on the box."""
 
-Ask = Callable[[Any], Awaitable[Any]]
-"""Sends a request of aiokafka.protocol to a broker and returns the response."""
-
 
 def topic_of(prefix: str, kind: int) -> str:
     """Return the topic of a kind: ``smartair.pose``."""
@@ -29,12 +25,12 @@ def topics(prefix: str) -> dict[str, int]:
     return {topic_of(prefix, kind): int(kind) for kind in KINDS}
 
 
-async def metadata(ask: Ask, prefix: str) -> Any:
-    """Return aiokafka's MetadataResponse about our topics; asking never makes the broker add one.
+def metadata_request(prefix: str) -> MetadataRequest:
+    """Return the question about our topics; asking it never makes the broker add one.
 
-    Every topic in it is there or has an ``error_code``.
+    Every topic in the answer is there or has an ``error_code``.
     """
-    return await ask(MetadataRequest(list(topics(prefix)), allow_auto_topic_creation=False))
+    return MetadataRequest(list(topics(prefix)), allow_auto_topic_creation=False)
 
 
 def missing(answer: Any) -> list[str]:
@@ -54,13 +50,11 @@ def missing(answer: Any) -> list[str]:
     return absent
 
 
-async def create(ask: Ask, config: KafkaStream, absent: list[str]) -> None:
-    """Make the topics ``absent``, or say that they are needed.
+def create_request(config: KafkaStream, absent: list[str]) -> CreateTopicsRequest:
+    """Return the request, for the controller, that makes the topics ``absent``.
 
-    Args:
-        ask: goes to the controller.
     Raises:
-        Unavailable: they could not be made, or are not ours to make; says what to do.
+        Unavailable: they are not ours to make; says what to do.
     """
     if not config.create_topics:
         raise _wrong(
@@ -69,8 +63,15 @@ async def create(ask: Ask, config: KafkaStream, absent: list[str]) -> None:
     wanted = [
         (topic, config.partitions, config.replication, list[Any](), list[Any]()) for topic in absent
     ]
-    request = CreateTopicsRequest(wanted, round(config.timeout_s * 1000), validate_only=False)
-    answer = await ask(request)
+    return CreateTopicsRequest(wanted, round(config.timeout_s * 1000), validate_only=False)
+
+
+def check_created(answer: Any) -> None:
+    """Look at a CreateTopicsResponse.
+
+    Raises:
+        Unavailable: a topic could not be made; says what to do.
+    """
     for topic, code, text in answer.topic_errors:
         if code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS):  # another box was faster
             continue
