@@ -153,16 +153,10 @@ class Pool:
 
     async def _run(self, commands: Sequence[Command], *, asking: bool) -> list[Any]:
         link = await self._take() or await self._dialer.dial(self.address)
-        packed = [command.packed() for command in commands]
-        if asking:
-            packed = [part for command in packed for part in (_ASKING, command)]
-        replies = await link.exchange(b"".join(packed), len(packed))
-        if asking:
-            replies = replies[1::2]
+        replies = await _exchange(link, [command.packed() for command in commands], asking)
         unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            texts = b"".join(commands[n].in_full() for n in unknown)
-            again = await link.exchange(texts, len(unknown))
+            again = await _exchange(link, [commands[n].in_full() for n in unknown], asking)
             for n, reply in zip(unknown, again, strict=True):
                 replies[n] = reply
         if self._closed:
@@ -186,6 +180,14 @@ class Pool:
 
 
 _ASKING: Final = pack(("ASKING",))
+
+
+async def _exchange(link: Link, packed: list[bytes], asking: bool) -> list[Any]:  # noqa: FBT001
+    """Return the replies to packed commands; ``asking`` goes before each of them."""
+    if not asking:
+        return await link.exchange(b"".join(packed), len(packed))
+    data = _ASKING + _ASKING.join(packed)
+    return (await link.exchange(data, 2 * len(packed)))[1::2]
 
 
 async def _expect_pong(link: Link) -> None:
