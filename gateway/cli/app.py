@@ -95,6 +95,23 @@ def watch(
 
 
 @app.command()
+def why(
+    robot: Annotated[str, typer.Argument(help="Its id, as in the topic of its messages.")],
+    config: ConfigFile = None,
+    sets: Sets = None,
+    url: Annotated[
+        str, typer.Option(help="The gateway, as http://host:8080; default from the configuration.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Where a robot's messages of the last 15 minutes are, hop by hop, and why."""
+    loaded = configured(config, sets, as_json=as_json)
+    from gateway.cli.why import why as explain
+
+    raise typer.Exit(explain(loaded.config, url, robot, as_json=as_json))
+
+
+@app.command()
 def demo(
     config: ConfigFile = None,
     sets: Sets = None,

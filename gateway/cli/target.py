@@ -1,4 +1,4 @@
-"""Where the simulator sends to, and how much."""
+"""Where a gateway answers; where the simulator sends to, and how much."""
 
 import ssl
 from dataclasses import dataclass, replace
@@ -7,6 +7,12 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from gateway.config.model import Config, MqttBus
+
+
+def gateway_url(config: Config, url: str) -> str:
+    """Return where the gateway answers: ``url`` if given by hand, else by its configuration."""
+    host = f"[{config.http.host}]" if ":" in config.http.host else config.http.host
+    return url.rstrip("/") or f"http://{host}:{config.http.port or 8080}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

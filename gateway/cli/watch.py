@@ -21,6 +21,7 @@ from rich.text import Text
 
 from gateway.aio.supervisor import Supervisor
 from gateway.cli.options import complain, write_json
+from gateway.cli.target import gateway_url
 from gateway.config.model import Config
 from gateway.core.backoff import Backoff
 
@@ -59,14 +60,10 @@ class _View:
 
 def watch(config: Config, url: str, *, as_json: bool) -> int:
     """Show the robots until a signal; reconnect for ever."""
-    base = url.rstrip("/") or f"http://{_bracketed(config.http.host)}:{config.http.port or 8080}"
+    view = _View(gateway_url(config, url))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signal(_View(base), as_json=as_json))
+        runner.run(_until_signal(view, as_json=as_json))
     return os.EX_OK
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 async def _until_signal(view: _View, *, as_json: bool) -> None:

@@ -95,3 +95,4 @@ def wire_canary(readiness: Readiness, canary: Canary) -> None:
     """Add a part for every hop that the canary passes."""
     for name, verdict in canary.verdicts():
         readiness.add(f"canary {name}", verdict, essential=True)
+    readiness.parts()
