@@ -28,7 +28,8 @@ from gateway.config.model import KafkaStream
 from gateway.core.backoff import Backoff
 from gateway.core.errors import Unavailable
 from gateway.core.kinds import Kind
-from gateway.stream.kafka.consumer_member import METADATA_S, SESSION_S, Client, Member
+from gateway.stream.kafka.consumer_client import METADATA_S, Client
+from gateway.stream.kafka.consumer_member import SESSION_S, Member
 from gateway.stream.kafka.security import Security
 from gateway.stream.kafka.topics import topic_of
 from gateway.stream.port import Arrived, StreamStatus
@@ -93,14 +94,15 @@ class KafkaConsumer:
             member = self._member
             if member is None:
                 continue
-            if member.unplaced:
+            fetched = member.fetched
+            if fetched.unplaced:
                 await member.place()
-            records = member.take(MOST_RECORDS)
+            records = fetched.take(MOST_RECORDS)
             if records:
                 self._records += len(records)
                 return records
-            if not member.unplaced:
-                await member.more()
+            if not fetched.unplaced:
+                await fetched.more()
 
     async def commit(self) -> None:
         """See ``Consumer``."""
@@ -119,8 +121,10 @@ class KafkaConsumer:
         count = len(member.assigned)
         if count:
             detail = f"group {self._group}: {count} partitions, {member.behind()} records behind"
+        elif member.missing:
+            detail = f"group {self._group}: no topic {', '.join(member.missing)} yet"
         else:
-            detail = f"group {self._group}: no partitions (yet)"
+            detail = f"group {self._group}: no partitions at present"
         return StreamStatus(connected=True, detail=detail)
 
     def figures(self) -> Mapping[str, int | float]:
@@ -133,7 +137,7 @@ class KafkaConsumer:
             "consumer_records": self._records,
             "consumer_connects": self._members,
             "consumer_lost_to_retention": self._lost + (member.lost if member else 0),
-            "consumer_damaged_batches": self._damaged + (member.damaged if member else 0),
+            "consumer_damaged_batches": self._damaged + (member.fetched.damaged if member else 0),
         }
 
     def sever(self, cut: bool) -> None:  # noqa: FBT001 - a switch
@@ -180,7 +184,7 @@ class KafkaConsumer:
             self._here.clear()
             self._member_id = member.member_id
             self._lost += member.lost
-            self._damaged += member.damaged
+            self._damaged += member.fetched.damaged
             await member.abandon()
 
     async def _enter(self) -> Member:

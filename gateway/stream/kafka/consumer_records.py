@@ -81,7 +81,7 @@ class Records:
             self.position = self._after
             return
         try:
-            self._open = iter(batch)  # decompresses
+            self._open = islice(batch, None)  # decompresses; a batch itself can be asked only once
         except Exception as exc:  # every codec has its own
             raise Unreadable(f"it cannot be decompressed: {exc}", self._after) from exc
 
