@@ -25,7 +25,7 @@ from gateway.cli.selftest_gate import Gate, open_gate
 from gateway.cli.selftest_load import Load
 from gateway.cli.selftest_proof import ReadBack
 from gateway.cli.selftest_report import Outcome, show
-from gateway.cli.selftest_trial import NotPossible, Order, Trial
+from gateway.cli.selftest_trial import NotPossible, Order, Trial, allowed
 from gateway.cli.selftest_trial import Progress as Report
 from gateway.cli.target import Target
 from gateway.config.model import Config, EmbeddedBus, KafkaStream, NoStream, RedisState
@@ -88,6 +88,7 @@ async def _run(config: Config, order: Order, *, url: str, words: Sequence[str]) 
     names = [f"{name}-{n + 1}" for n in range(order.robots)]
     async with AsyncExitStack() as stack:
         gate, target = await _find(config, url, words, stack)
+        await allowed(gate, order.cut)
         stream: ReadBack | None = None
         if isinstance(config.stream, KafkaStream):
             from gateway.cli.selftest_stream import open_stream  # its driver is optional
@@ -113,13 +114,16 @@ async def _find(
     """Return the gateway that runs, or one that is started for the length of ``stack``."""
     target, http = Target.of(config), config.http
     host = f"[{http.host}]" if ":" in http.host else http.host
-    base = url.rstrip("/") or f"http://{host}:{http.port or 8080}"
-    gate = await stack.enter_async_context(open_gate(base))
-    if await gate.alive():
-        return gate, target
-    if url:
-        raise NotPossible(f"no gateway answers at {base}: {gate.trouble}", service=True)
-    complain(f"no gateway answers at {base}: starting one with the same configuration")
+    if url or http.port:
+        base = url.rstrip("/") or f"http://{host}:{http.port}"
+        gate = await stack.enter_async_context(open_gate(base))
+        if await gate.alive():
+            return gate, target
+        if url:
+            raise NotPossible(f"no gateway answers at {base}: {gate.trouble}", service=True)
+        complain(f"no gateway answers at {base}: starting one with the same configuration")
+    else:
+        complain("http.port is 0: starting a gateway with the same configuration")
     started = await stack.enter_async_context(own_gateway(config, words))
     if isinstance(config.bus, EmbeddedBus):
         place = urlsplit(started.mqtt)

@@ -181,7 +181,7 @@ class Trial:
             await self._gate.ask("POST", _DRILL, {"link": order.cut, "seconds": order.for_s})
         except Refused as exc:
             self._cutting = False
-            raise NotPossible(f"the gateway refuses: {exc}", usage=exc.status == 422) from exc
+            raise NotPossible(f"the gateway refuses: {exc}") from exc
         except Failed as exc:
             raise NotPossible(f"{self._gate.url} does not answer: {exc}", service=True) from exc
 
@@ -316,6 +316,23 @@ class Trial:
         if missing := self._gate.balance.unaccounted:
             found.append(f"the ledger cannot account for {missing} messages")
         return found
+
+
+async def allowed(gate: Gate, cut: str) -> None:
+    """Ask first: a gateway that will refuse need not be bothered. Raises NotPossible."""
+    if not cut:
+        return
+    try:
+        drill = await gate.ask("GET", _DRILL)
+    except Refused as exc:
+        raise NotPossible(f"this gateway has no drill: {exc}") from exc
+    except Failed as exc:
+        raise NotPossible(f"{gate.url} does not answer: {exc}", service=True) from exc
+    if cut not in drill["links"]:
+        there = ", ".join(drill["links"])
+        raise NotPossible(f"the gateway that runs has no link {cut}, but {there}", usage=True)
+    if drill["link"] is not None:
+        raise NotPossible(f"a drill goes on there: {drill['link']} is cut")
 
 
 def _rounded(seconds: float) -> float:

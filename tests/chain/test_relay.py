@@ -1,6 +1,7 @@
 """Other boxes' robots on this box's live view, and this box's on theirs where no stream goes."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.aio.supervisor import Supervisor
 from gateway.config.model import Live as LiveConfig
-from gateway.config.model import MemoryState
+from gateway.config.model import MemoryState, RedisState
 from gateway.core.errors import Unavailable
 from gateway.core.kinds import LABEL, Kind
 from gateway.core.payloads import Event, Pose, Sensor, State
@@ -24,6 +25,7 @@ from gateway.services.share import MAX_VALUES, Share
 from gateway.state.memory import MemoryStateStore
 from gateway.state.open import open_state
 from gateway.state.port import Newest, StateStore
+from tests.services.redis import Redis
 
 T = 1_790_000_000_000
 
@@ -100,9 +102,13 @@ async def relaying(store: StateStore, box: str = "a") -> AsyncIterator[Rig]:
         yield rig
 
 
-@pytest.fixture
-async def store() -> AsyncIterator[StateStore]:
-    async with open_state(MemoryState()) as opened:
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
+    config: MemoryState | RedisState = MemoryState()
+    if request.param == "redis":
+        server: Redis = request.getfixturevalue("redis_server")
+        config = RedisState(url=server.url, prefix=f"relay-{secrets.token_hex(8)}")
+    async with open_state(config) as opened:
         yield opened
 
 
