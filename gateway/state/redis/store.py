@@ -48,6 +48,7 @@ class RedisStateStore:
         self._listeners: set[Listener] = set()
         self._where = ", ".join(show(host) for host in url.hosts)
         self._away = "it was not asked yet"
+        self._told = False
         self._first = asyncio.Event()  # the first look is done
         self._look = asyncio.Event()
         self._unavailable = self._outages = self._dropped = self._received = 0
@@ -100,7 +101,7 @@ class RedisStateStore:
         """See ``StateStore``."""
         inbox = Inbox()
         name = self._names.channel(channel)
-        listener = Listener(self._servers, name, inbox, self._timeout_s)
+        listener = Listener(self._servers, name, inbox, self._timeout_s, self._look.set)
         self._listeners.add(listener)
         task = self._tasks.create_task(listener.run(), name=f"state channel {channel}")
         try:
@@ -182,13 +183,14 @@ class RedisStateStore:
         except Away as away:
             if not self._away:
                 self._outages += 1
-            if self._away != str(away):
+            if not self._told:  # once per outage: its reason may change with every attempt
                 log.warning("state is away: redis=%s reason=%s", self._where, away)
+            self._told = True
             self._away = str(away)
             raise
         if self._away:
             log.info("state is there: redis=%s", self._where)
-            self._away = ""
+            self._away, self._told = "", False
             for listener in self._listeners:
                 listener.retry()
 

@@ -23,7 +23,16 @@ PING_S: Final = 2.0  # a connection that was silent for so long is asked whether
 class Listener:
     """Fills ``inbox`` with what is published on ``channel``, for ever."""
 
-    def __init__(self, servers: Servers, channel: bytes, inbox: Inbox, timeout_s: float) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        channel: bytes,
+        inbox: Inbox,
+        timeout_s: float,
+        on_lost: Callable[[], None],
+    ) -> None:
+        """``on_lost`` is called when a subscription was live and is not any more."""
+        self._on_lost = on_lost
         self._servers = servers
         self._channel = channel
         self.inbox = inbox
@@ -52,6 +61,7 @@ class Listener:
                 self.live = False
                 self.outages += 1
                 attempt = 0
+                self._on_lost()
             self._retry.clear()
             try:
                 async with asyncio.timeout(BACKOFF.delay_s(attempt, self._rng)):
