@@ -36,6 +36,7 @@ KINDS: Final = (Kind.POSE, Kind.SENSOR, Kind.STATE, Kind.EVENT, Kind.CANARY)
 SET_BACK_MS: Final = 10_000  # received so much later, it is newer whatever it says: ``Newest``
 MESSAGE_VALUES: Final = 500  # of one message on the channel
 MESSAGE_BYTES: Final = 262_144  # of payloads, likewise; one alone may be over it
+LONGEST_ID: Final = 64  # looked at first: what is longer must not be remembered
 
 _is_id: Final = lru_cache(maxsize=100_000)(ID.fullmatch)
 
@@ -132,20 +133,15 @@ class Gather:
             kind, robot, _, box, rts, payload, _, _ = record
             if not 0 < rts <= future:
                 rts = now
-            decode = DECODERS.get(kind)
             try:
-                if _is_id(robot) is None:
+                if len(robot) > LONGEST_ID or _is_id(robot) is None:
                     self._refuse(record, "BAD_ROBOT_ID", "the key of the record is no robot id")
                     continue
                 if len(payload) > MAX_PAYLOAD_BYTES:
                     detail = f"{len(payload)} bytes; {MAX_PAYLOAD_BYTES} fit"
                     self._refuse(record, "TOO_LARGE", detail)
                     continue
-                if decode is None:  # a canary: its maker knows what is in it
-                    work.live.append(Shared(kind, robot, rts, rts, box, payload))
-                    fits[kind] += 1
-                    continue
-                value = decode(payload)
+                value = DECODERS[kind](payload)
             except _BAD as exc:
                 code = "INVALID" if isinstance(exc, msgspec.ValidationError) else "NOT_JSON"
                 self._refuse(record, code, str(exc))
@@ -179,7 +175,7 @@ class Gather:
         return work
 
     def _refuse(self, record: Arrived, code: str, detail: str) -> None:
-        robot = record.robot if _is_id(record.robot) else ""
+        robot = "" if code == "BAD_ROBOT_ID" else record.robot
         self._bury(record.place, robot, code, detail, record.payload)
         line = self._lines[record.kind]
         line.entered += 1
