@@ -172,7 +172,7 @@ def selftest(
     for_s = _seconds(for_)
     loaded = configured(config, sets, as_json=as_json)
     from gateway.cli.selftest import selftest as prove
-    from gateway.cli.selftest_trial import Order
+    from gateway.cli.selftest_verdict import Order
 
     order = Order(cut=cut.value if cut else "", for_s=for_s, robots=robots, rate=rate)
     words = _words(config, sets)

@@ -1,7 +1,7 @@
 """``edge-gateway selftest``: synthetic robots, an outage on purpose, and whether anything was lost.
 
 The parts: selftest_load (robots), selftest_gate (the gateway seen from outside), selftest_trial
-(the course of it), selftest_proof (where everything must be), selftest_report.
+(the course of it), selftest_proof (where everything must be), selftest_verdict, selftest_report.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ from gateway.cli.selftest_gate import Gate, open_gate
 from gateway.cli.selftest_load import Load
 from gateway.cli.selftest_proof import ReadBack
 from gateway.cli.selftest_report import Outcome, show
-from gateway.cli.selftest_trial import NotPossible, Order, Trial, allowed
+from gateway.cli.selftest_trial import NotPossible, Trial, allowed
 from gateway.cli.selftest_trial import Progress as Report
+from gateway.cli.selftest_verdict import Order
 from gateway.cli.target import Target
 from gateway.config.model import Config, EmbeddedBus, KafkaStream, NoStream, RedisState
 from gateway.core.errors import Unavailable

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -18,8 +17,8 @@ from gateway.cli.selftest_proof import (
     in_stream,
     on_the_view,
 )
-from gateway.cli.selftest_report import Outcome, latencies
-from gateway.core.kinds import Kind
+from gateway.cli.selftest_report import Outcome
+from gateway.cli.selftest_verdict import Marks, Order, verdict
 from gateway.state.port import StateStore
 
 BEFORE_S: Final = 5.0
@@ -27,13 +26,11 @@ AFTER_S: Final = 5.0  # at least
 LINKED_S: Final = 15.0  # for the robots' connections and the WebSocket
 DRAIN_S: Final = 60.0  # to heal and drain, or twice the cut if that is longer
 PROOF_S: Final = 60.0  # until everything must be where it belongs
-REPORT_S: Final = 15.0  # an outage of this length must be on /readyz
 
 _DRILL: Final = "/api/admin/drill"
 _RESTORE_S: Final = 5.0  # after its time; then the cut is ended by hand
 _LOOK_S: Final = 0.05
 _FRESH_S: Final = 1.0  # poses on the WebSocket are on time again
-_NO_LOSS: Final = frozenset({"stale", "conflated", "own", "repeated", "ignored"})
 
 Progress = Callable[[str, float, float], None]
 """Shows (what goes on, seconds done, seconds in all; 0: not known)."""
@@ -46,29 +43,6 @@ class NotPossible(Exception):
         super().__init__(detail)
         self.service = service
         self.usage = usage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What is asked for. ``cut`` "": nothing is cut."""
-
-    cut: str
-    for_s: float
-    robots: int
-    rate: float
-
-
-@dataclass(slots=True)
-class Marks:
-    """When things happened, in seconds of the monotonic clock, and what was normal before."""
-
-    cut_s: float = 0.0
-    restored_s: float = 0.0
-    drained_s: float | None = None
-    pending: int = 0
-    unacknowledged: int = 0
-    bad_before: frozenset[str] = frozenset()
-    ended_by_hand: bool = False
 
 
 class Trial:
@@ -127,7 +101,7 @@ class Trial:
         await self._until("acknowledgements", lambda: not load.unacknowledged, PROOF_S)
         proofs = await self._prove()
         await self._settle()
-        return self._outcome(proofs, dropped)
+        return verdict(self._order, self._marks, self._gate, load, proofs, dropped)
 
     async def _link(self, ready: asyncio.Event) -> None:
         gate, load = self._gate, self._load
@@ -248,75 +222,6 @@ class Trial:
             await asyncio.sleep(min(_LOOK_S, max(0.0, most_s - gone_s)))
         return there
 
-    def _outcome(self, proofs: list[Proof], dropped_before: dict[str, int]) -> Outcome:
-        marks, order, gate, load = self._marks, self._order, self._gate, self._load
-        health, robots = gate.health, load.robots
-        reported = {
-            part: at_s
-            for part, at_s in health.first_bad_s.items()
-            if part not in marks.bad_before and at_s < marks.restored_s
-        }
-        ill = health.bad - marks.bad_before
-        healed_s = max(
-            (health.last_bad_s[part] for part in health.last_bad_s.keys() - marks.bad_before),
-            default=marks.restored_s,
-        )
-        lost = sum(proof.missing for proof in proofs if proof.place in ("history", "stream"))
-        faults = [*self._faults(proofs)]
-        if order.cut:
-            if not reported and order.for_s >= REPORT_S:
-                faults.append("/readyz did not say that anything was wrong")
-            if ill:
-                faults.append(f"not healed: {', '.join(sorted(ill))}")
-            if marks.drained_s is None:
-                faults.append("the backlog did not drain")
-            if marks.ended_by_hand:
-                faults.append("the cut did not end by itself")
-        dropped = {
-            name: count - dropped_before.get(name, 0)
-            for name, count in gate.balance.dropped.items()
-            if count > dropped_before.get(name, 0) and name.rpartition("/")[2] not in _NO_LOSS
-        }
-        return Outcome(
-            cut=order.cut or None,
-            for_s=order.for_s,
-            published=load.published,
-            acknowledged=sum(
-                len(robot.acknowledged(kind))
-                for robot in robots
-                for kind in (Kind.POSE, Kind.SENSOR)
-            ),
-            lost=lost,
-            duplicates=sum(proof.duplicates for proof in proofs),
-            latency_ms=latencies(robots, marks.cut_s, marks.restored_s),
-            reported_after_s=_rounded(min(reported.values()) - marks.cut_s) if reported else None,
-            reported_by=sorted(reported),
-            healed_after_s=None if ill or not order.cut else _rounded(healed_s - marks.restored_s),
-            drain_s=None
-            if marks.drained_s is None or not order.cut
-            else _rounded(marks.drained_s - marks.restored_s),
-            unaccounted=gate.balance.unaccounted,
-            dropped=dropped,
-            proofs=proofs,
-            verdict="failed" if faults else "held",
-            faults=faults,
-        )
-
-    def _faults(self, proofs: list[Proof]) -> list[str]:
-        found = []
-        for proof in proofs:
-            if proof.missing:
-                found.append(f"{proof.missing} of {proof.expected} missing in {proof.place}")
-            if proof.disordered:
-                found.append(f"{proof.disordered} out of order in {proof.place}")
-            if proof.trouble:
-                found.append(f"{proof.place} could not be read: {proof.trouble}")
-        if left := self._load.unacknowledged:
-            found.append(f"{left} messages were never acknowledged: {self._load.trouble}")
-        if missing := self._gate.balance.unaccounted:
-            found.append(f"the ledger cannot account for {missing} messages")
-        return found
-
 
 async def allowed(gate: Gate, cut: str) -> None:
     """Ask first: a gateway that will refuse need not be bothered. Raises NotPossible."""
@@ -333,7 +238,3 @@ async def allowed(gate: Gate, cut: str) -> None:
         raise NotPossible(f"the gateway that runs has no link {cut}, but {there}", usage=True)
     if drill["link"] is not None:
         raise NotPossible(f"a drill goes on there: {drill['link']} is cut")
-
-
-def _rounded(seconds: float) -> float:
-    return round(max(0.0, seconds), 2)
