@@ -409,3 +409,27 @@ async def test_of_one_round_the_newest_goes(values: Sequence[Update], kept: int)
         ((told,),) = store.told
         assert (told.ts, told.rts) == (values[kept][3], values[kept][4])
         assert balance(share.lines()).entered == 2
+
+
+async def test_two_boxes_over_a_redis_that_is_killed(own_redis: Redis) -> None:
+    """Meanwhile each box goes on; what is newest afterwards reaches the other by itself."""
+    config = RedisState(url=own_redis.url, prefix="boxes", timeout_s=0.5)
+    async with (
+        open_state(config) as ours,
+        open_state(config) as theirs,
+        relaying(ours, "a") as rig,
+        sharing(theirs) as (share, shown),
+    ):
+        share.publish([update("r1", T, 1)])
+        await until("it is seen on the other box", lambda: rig.seq("r1") == 1)
+        own_redis.kill()
+        for n in range(2, 50):
+            share.publish([update("r1", T + n, n)])
+        share.publish([(Kind.EVENT, "r1", Event(code="STUCK", ts=T), T, T)])
+        await until("the state is away", lambda: bool(share.failing))
+        assert len(shown) == 50  # nobody waited
+        own_redis.start()
+        await until("the newest is seen there", lambda: rig.seq("r1") == 49)
+        await until("and the event", lambda: rig.live.applied[Kind.EVENT] == 1)
+        await until("nothing waits", lambda: balance(share.lines()).pending == 0)
+        assert balance(share.lines()).dropped["conflated"] >= 46
