@@ -12,6 +12,7 @@ from typing import Final
 from tests.services.programs import Missing, installing, provide, run, say, unavailable
 
 _POM: Final = Path(__file__).with_name("pom.xml")
+_COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _guard = threading.Lock()
 
 
@@ -61,7 +62,7 @@ def _fetch(maven: Path, place: Path) -> None:
         part.mkdir(parents=True)
         problem = run(
             [
-                *(str(maven), "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"),
+                *(str(maven), "-q", "-B", "-Dstyle.color=never", "-f", str(_POM), _COPY),
                 *("-DincludeScope=runtime", f"-DoutputDirectory={part}"),
             ]
         )

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -167,9 +168,7 @@ _OPTIONS: Final = ("--no-install-recommends", "-o", "DPkg::Lock::Timeout=300")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 """Debian asks it whether a package may start its service: https://wiki.debian.org/policy-rc.d"""
 
-_POLICY_TEXT: Final = (
-    "#!/bin/sh\n# for edge-gateway's tests; gone afterwards\nexit 101\n"
-)
+_POLICY_TEXT: Final = "#!/bin/sh\n# for edge-gateway's tests; gone afterwards\nexit 101\n"
 
 _SERVING: Final = ("mosquitto", "redis-server", "postgresql")
 """Packages that start the service of their name, on its usual port, now and at every boot."""
@@ -197,8 +196,11 @@ def _keep_off(package: str) -> None:
         say(problem or f"{package} does not start by itself: the tests start their own")
 
 
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def run(command: list[str]) -> str:
-    """Run ``command``; return the last line of its complaint, "" when it succeeded."""
+    """Run ``command``; return the line that says why it failed, "" when it succeeded."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
@@ -213,8 +215,13 @@ def run(command: list[str]) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"{' '.join(command)} took over {INSTALL_S:.0f} s"
-    lines = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
-    return "" if done.returncode == 0 else f"{' '.join(command)}: {lines[-1]}"
+    lines = _COLOURS.sub("", done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+    if done.returncode == 0:
+        return ""
+    # apt-get and Maven mark what is wrong; others say it last
+    marked = [line for line in lines if line.startswith(("E: ", "[ERROR] ")) and line[8:].strip()]
+    why = (marked or lines[-1:])[0]
+    return f"{' '.join(command)}: {why}"
 
 
 @contextlib.contextmanager
