@@ -81,8 +81,10 @@ class Keeper:
                 self._say(f"connected to {session.brokers()} broker(s)")
                 self._up.set()
                 await self._watch(session)
-            finally:
-                self.give_up(session, "the connection to Kafka was lost")
+            except BaseException:
+                session.close()
+                raise
+            self.give_up(session, "the connection to Kafka was lost")
             attempt = 0 if loop.time() - began > _STEADY_S else attempt + 1
             await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
 
@@ -199,4 +201,4 @@ class Keeper:
     def _say(self, detail: str) -> None:
         if detail != self.detail:
             self.detail = detail
-            log.info("kafka producer: %s", detail)
+            log.log(logging.WARNING if self.session is None else logging.INFO, "kafka: %s", detail)

@@ -36,7 +36,7 @@ class Batch:
     """Records of one partition that are sent together.
 
     ``places`` are their indexes in what ``send`` got. ``wire`` is the sealed batch once it has been
-    sent, ``offsets`` the journal's of its records then. ``tries`` counts answers that were odd.
+    sent; ``offsets``, the journal's, are known once a ``send`` ended without an answer. ``tries`` counts answers that were odd.
     """
 
     __slots__ = ("offsets", "packed", "places", "tries", "wire")
@@ -160,6 +160,8 @@ class Lanes:
         """Begin a ``send``: nothing of the one before is on its way any more."""
         self.refusals = []
         for lane in self.all():
+            if lane.open is not None and not lane.open.offsets:
+                lane.open.offsets = [self._messages[place][0] for place in lane.open.places]
             lane.places.clear()
             lane.waiting.clear()
         if not messages:
@@ -203,7 +205,7 @@ class Lanes:
             batch.wire = seal(
                 batch.packed, producer_id=self._id, epoch=self._epoch, sequence=lane.sequence
             )
-            batch.offsets = [self._messages[place][0] for place in batch.places]
+            batch.offsets = []  # found when they are needed
         return batch
 
     def _cut(self, places: Sequence[int], *, timed: bool = True) -> Iterator[Batch]:
