@@ -224,6 +224,22 @@ async def test_publish_to_a_hung_broker_is_unavailable_in_time(mosquitto: Mosqui
         mosquitto.thaw()
 
 
+async def test_a_probe_finds_a_hung_broker_long_before_the_keep_alive(mosquitto: Mosquitto) -> None:
+    basket = Basket()
+    async with client_bus(mosquitto.port, basket, keepalive_s=3600, timeout_s=1.0) as bus:
+        await eventually(lambda: bus.control.connected)
+        mosquitto.freeze()
+        with pytest.raises(Unavailable):
+            await bus.probe(TOPIC, b"lost in the silence")
+        await eventually(lambda: not bus.status().connected)
+        assert "no sign of life" in bus.status().detail or "no answer" in bus.status().detail
+        assert not bus.control.connected
+        mosquitto.thaw()
+        await eventually(lambda: bus.status().connected and bus.control.connected)
+        await bus.probe(TOPIC, b"there")
+        await basket.holds(b"there")
+
+
 async def test_birth_and_will_tell_whether_the_gateway_is_there(mosquitto: Mosquitto) -> None:
     async def state(robot: aiomqtt.Client) -> str:
         async with asyncio.timeout(10):

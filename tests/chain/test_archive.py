@@ -163,3 +163,49 @@ async def test_many_come_in_order_and_once(journal: Journal, store: RecordStore)
         assert seqs == sorted(seqs)
         rows += seqs
     assert sorted(rows) == list(range(5_000))
+
+
+async def test_a_canary_asks_the_store_and_leaves_nothing(
+    journal: Journal, store: RecordStore
+) -> None:
+    canary = b'{"id":1,"ts":2}'
+    deaf = Deaf(store)
+    async with archiving(journal, deaf) as archive:  # type: ignore[arg-type]
+        end = append(journal, (Kind.EVENT, "r1", NOW, Event(code="FIRST")))
+        assert await archive.reached(end, 20)  # whom the live view saw was written with it
+        end = append(
+            journal, (Kind.POSE, "r1", NOW, Pose(x=1, y=2)), (Kind.CANARY, "b1", NOW, canary)
+        )
+        await deaf.asked(2)
+        assert archive.failing == "it does not answer"
+        assert not await archive.reached(end, 0.0)
+        deaf.hears = True
+        assert await archive.reached(end, 20)
+        assert_balanced(archive, journal)
+        assert archive.failing == ""
+    assert [row.id for row in await store.robots()] == ["passer-by", "r1"]
+
+
+class Deaf:
+    """A store that takes what is written, which is nothing, and answers no ping at first."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+        self.hears = False
+        self._pings = 0
+        self._pinged = asyncio.Condition()
+
+    async def asked(self, times: int) -> None:
+        async with asyncio.timeout(20), self._pinged:
+            await self._pinged.wait_for(lambda: self._pings >= times)
+
+    async def write(self, writes: Writes) -> Written:
+        return await self._store.write(writes)
+
+    async def ping(self) -> None:
+        async with self._pinged:
+            self._pings += 1
+            self._pinged.notify_all()
+        if not self.hears:
+            raise Unavailable("it does not answer", dependency="records")
+        await self._store.ping()

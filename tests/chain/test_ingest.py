@@ -23,12 +23,15 @@ class Chain:
         self.journal = MemoryJournal()
         self.live: list[Update] = []
         self.acknowledged: list[int] = []
+        self.heard: list[tuple[int, int]] = []
         self.ingest = Ingest(
             cast("Journal", self.journal),
             self._publish,
             prefix="smartair/v1",
             site="home",
             now_ms=lambda: NOW,
+            box="b1",
+            heard=lambda id_, offset: self.heard.append((id_, offset)),
         )
         self._batches = 0
 
@@ -189,3 +192,37 @@ def test_a_name_that_no_robot_has_is_not_kept(chain: Chain) -> None:
     chain.ingest.bury("elsewhere", "r" * 300, "NOT_JSON", "why", b"{")
     assert chain.journal.entries[-1][:2] == (Kind.DEAD, "")
     assert chain.dead() == ("elsewhere", "NOT_JSON", b"{")
+
+
+def test_a_canary_is_durable_and_heard_and_no_robot(chain: Chain) -> None:
+    chain.send(("smartair/v1/home/r1/pose", b'{"x":1,"y":2}'))
+    chain.send(
+        ("smartair/v1/home/r1/pose", b'{"x":1,"y":2}'),
+        ("smartair/v1/home/b1/canary", b'{"id":7,"ts":1790000000000}'),
+        ("smartair/v1/home/r1/pose", b'{"x":2,"y":2}'),
+    )
+    assert chain.heard == [(7, 2)]
+    assert chain.journal.entries[2][:3] == (Kind.CANARY, "b1", NOW)
+    assert [update[1] for update in chain.live] == ["r1"] * 3
+    assert chain.line("mqtt", "canary") == (1, 0, 1, {})
+    chain.journal.commit()
+    assert chain.line("mqtt", "canary") == (1, 1, 0, {})
+    assert chain.line("journal", "canary") == (1, 1, 0, {})
+    assert chain.acknowledged == [0, 1]
+    assert chain.ingest.taken == 2
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [
+        ("smartair/v1/home/b2/canary", b'{"id":7,"ts":1}', "UNKNOWN_TOPIC"),
+        ("smartair/v1/home/b1/canary", b'{"id":-7,"ts":1}', "INVALID"),
+        ("smartair/v1/home/b1/canary", b"", "NOT_JSON"),
+    ],
+)
+def test_a_false_canary_is_a_dead_letter(
+    chain: Chain, topic: str, payload: bytes, reason: str
+) -> None:
+    chain.send((topic, payload))
+    assert chain.dead() == (topic, reason, payload)
+    assert chain.heard == []

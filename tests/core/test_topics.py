@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.kinds import Kind
-from gateway.core.topics import Route, filters, parse
+from gateway.core.topics import Route, canary_topic, filters, parse
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,27 @@ from gateway.core.topics import Route, filters, parse
 )
 def test_parse(topic: str, route: Route) -> None:
     assert parse(topic, prefix="smartair/v1", site="home") == route
+
+
+@pytest.mark.parametrize(
+    ("topic", "box", "route"),
+    [
+        pytest.param("p/s/b1/canary", "b1", Route(Kind.CANARY, "b1"), id="ours"),
+        pytest.param("p/s/b2/canary", "b1", Route(None, "b2", "UNKNOWN_TOPIC"), id="another box"),
+        pytest.param("p/s/r1/canary", "", Route(None, "r1", "UNKNOWN_TOPIC"), id="no canaries"),
+        pytest.param("p/t/b1/canary", "b1", Route(None, "b1", "WRONG_SITE"), id="another site"),
+        pytest.param("p/s/b1/canary/x", "b1", Route(None, "b1", "UNKNOWN_TOPIC"), id="long"),
+        pytest.param("p/s/b1/pose", "b1", Route(Kind.POSE, "b1"), id="a robot of that name"),
+    ],
+)
+def test_a_canary_is_taken_from_its_own_box_only(topic: str, box: str, route: Route) -> None:
+    assert parse(topic, prefix="p", site="s", box=box) == route
+
+
+def test_a_box_hears_its_own_canaries() -> None:
+    topic = canary_topic(prefix="p", site="s", box="b1")
+    assert filters(prefix="p", site="s", box="b1") == [*filters(prefix="p", site="s"), topic]
+    assert parse(topic, prefix="p", site="s", box="b1").kind is Kind.CANARY
 
 
 def test_filters_cover_every_kind_and_not_the_commands() -> None:
