@@ -143,3 +143,9 @@ async def test_a_read_only_redis_is_unavailable(store: StateStore, client: Clien
         return True
 
     await until_true(written)
+
+
+async def test_what_the_user_of_the_state_raises_comes_out_as_it_is(redis_server: Redis) -> None:
+    with pytest.raises(LookupError, match="mine"):
+        async with open_state(RedisState(url=redis_server.url)) as store, store.subscribe("c"):
+            raise LookupError("mine")

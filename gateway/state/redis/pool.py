@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import hiredis
-from redis.exceptions import NoScriptError, ReadOnlyError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from gateway.config.redisurl import Address
 from gateway.state.redis.dial import Dialer
-from gateway.state.redis.link import PING, Away, Cut, Link
+from gateway.state.redis.link import PING, Away, Cut, Link, refusal
 from gateway.state.redis.scripts import SHA
 
 SLOW: Final = "it does not answer in time"
@@ -152,8 +152,9 @@ class Pool:
             self._own = own
 
     async def _run(self, commands: Sequence[Command], *, asking: bool) -> list[Any]:
+        packed = [command.packed() for command in commands]
         link = await self._take() or await self._dialer.dial(self.address)
-        replies = await _exchange(link, [command.packed() for command in commands], asking)
+        replies = await _exchange(link, packed, asking)
         unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = await _exchange(link, [commands[n].in_full() for n in unknown], asking)
@@ -194,4 +195,4 @@ async def _expect_pong(link: Link) -> None:
     (reply,) = await link.exchange(PING, 1)
     if reply != b"PONG":
         link.abort()
-        raise Away(f"it answers a ping with {str(reply)[:60]}")
+        raise Away(refusal(reply) if isinstance(reply, ResponseError) else "it answers no ping")
