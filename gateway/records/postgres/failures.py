@@ -1,11 +1,15 @@
 """What PostgreSQL and the way to it can answer, as Unavailable or as a bug."""
 
+import ssl
 from typing import Final
 
 import asyncpg
 
 from gateway.core.errors import Unavailable
 from gateway.records.rows import DEPENDENCY
+
+REFUSED: Final = "the database of history refuses the login"
+TIMED_OUT: Final = "history did not answer in time"
 
 # Classes and codes: PostgreSQL's documentation, appendix A.
 _CODES: Final = {
@@ -23,7 +27,7 @@ _CODES: Final = {
 }
 _CLASSES: Final = {
     "08": "the connection to history broke",
-    "28": "the database of history refuses the login",
+    "28": REFUSED,
     "40": "another box was writing the same, try again",
     "53": "the database of history has too little memory or space",
     "57": "the database of history is starting or stopping",
@@ -31,9 +35,8 @@ _CLASSES: Final = {
     "XX": "the database of history is damaged",
 }
 _GONE: Final = frozenset({"08", "57"})  # every other connection is gone as well
-_TEXT: Final = frozenset({"22021", "22P05"})  # characters that it cannot hold
-
-TIMED_OUT: Final = "history did not answer in time"
+# Characters that it cannot hold, and what the driver cannot encode (a class of its own, 22000).
+_NOT_STORABLE: Final = frozenset({"22000", "22021", "22P05"})
 
 
 def unavailable(detail: str) -> Unavailable:
@@ -48,11 +51,13 @@ def passing(exc: BaseException) -> str:
     if isinstance(exc, asyncpg.PostgresError):
         code = exc.sqlstate or ""
         return _CODES.get(code) or _CLASSES.get(code[:2], "")
-    if isinstance(exc, OSError):
+    if isinstance(exc, ssl.SSLError):
+        return "TLS to the database of history failed: its certificate is not trusted"
+    if isinstance(exc, OSError | UnicodeError):  # UnicodeError: no host can have that name
         return "the database of history cannot be reached"
     if isinstance(exc, asyncpg.InternalClientError):  # before its base class: what came is not SQL
         return "the database of history answers something else"
-    if isinstance(exc, asyncpg.InterfaceError) and not isinstance(exc, asyncpg.DataError):
+    if isinstance(exc, asyncpg.InterfaceError) and not isinstance(exc, ValueError):
         return _CLASSES["08"]
     return ""
 
@@ -68,5 +73,7 @@ def breaks_the_way(exc: BaseException) -> bool:
 def is_not_storable(exc: BaseException) -> bool:
     """Return whether a text or number was the reason, which ``plain`` can replace."""
     if isinstance(exc, asyncpg.PostgresError):
-        return (exc.sqlstate or "") in _TEXT
-    return isinstance(exc, asyncpg.DataError | UnicodeEncodeError)
+        return (exc.sqlstate or "") in _NOT_STORABLE
+    return isinstance(exc, UnicodeEncodeError) or (
+        isinstance(exc, asyncpg.InterfaceError) and isinstance(exc, ValueError)
+    )

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from gateway.core.errors import Unavailable
 from gateway.records.postgres.failures import (
+    REFUSED,
     TIMED_OUT,
     breaks_the_way,
     is_not_storable,
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK_S: Final = 0.5  # between two looks for a server that is away
+REFUSED_S: Final = 5.0  # after a refused login: servers count those
 PREPARE_S: Final = 30.0  # migrations, and waiting for another box that does them
 WAITING: Final = 128  # calls that wait for a connection; more are refused
 STATEMENTS: Final = 6  # a call is ended after so many times the longest statement
@@ -60,7 +62,8 @@ class Pool:
         self._up = False
         self._cut = False
         self._why = _STARTING
-        self._newer: NewerSchema | None = None
+        self._said: set[str] = set()  # reasons logged in this outage
+        self.newer: NewerSchema | None = None  # the tables are of a newer version
         self._looked = asyncio.Event()  # the first look has an answer
         self._look = asyncio.Event()  # look now
 
@@ -75,7 +78,7 @@ class Pool:
             self._looked.set()
             if not self._up:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(REFUSED_S if self._why == REFUSED else LOOK_S):
                         await self._look.wait()
                 self._look.clear()
 
@@ -87,23 +90,23 @@ class Pool:
             async with asyncio.timeout(PREPARE_S):
                 await self._prepare(session)
         except NewerSchema as exc:
-            self._newer, why = exc, str(exc)
+            self.newer, why = exc, str(exc)
         except Exception as exc:
             why = exc.detail if isinstance(exc, Unavailable) else passing(exc)
             if not why:
                 raise
         else:
-            self._newer = None
+            self.newer = None
         finally:
             if session is not None and (why or self._cut):
                 self._drop(session)
         if why or self._cut or session is None or session.connection.is_closed():
-            if why and why != self._why:
-                log.warning("history is away: %s", why)
+            self._say(why)
             self._why = CUT if self._cut else why or self._why
             return
         self._idle.append(session)
         self._up, self._why = True, ""
+        self._said.clear()
         log.info("history is there")
 
     async def run(self, work: Callable[[Session], Awaitable[T]], *, writes: bool = False) -> T:
@@ -113,7 +116,6 @@ class Pool:
 
         Raises:
             Unavailable: the server is away, refuses, or does not answer in time.
-            NewerSchema: its tables were made by a newer version of this program.
             NotStorable: see there.
         """
         await self._must_be_up()
@@ -146,10 +148,13 @@ class Pool:
         self._cut = cut
         if cut:
             self._broken(CUT)
+        else:
+            self._why = _STARTING
         self._look.set()
 
     def close(self) -> None:
         """Close every connection at once: nothing is open on them that is worth a wait."""
+        self._up = False  # not worth a warning
         self._broken("history is closed")
 
     async def _must_be_up(self) -> None:
@@ -159,11 +164,8 @@ class Pool:
                     await self._looked.wait()
             except TimeoutError as exc:
                 raise unavailable(_STARTING) from exc
-        if self._cut:
-            raise unavailable(CUT)
-        if self._newer is not None:
-            raise self._newer
-        if not self._up:
+        if self._cut or not self._up:
+            await asyncio.sleep(0)  # a caller that only tries again must not stop the event loop
             raise unavailable(self._why)
 
     @contextlib.asynccontextmanager
@@ -214,9 +216,14 @@ class Pool:
     def _broken(self, why: str) -> None:
         """Drop every connection, also those in use: their callers hear of it at once."""
         if self._up:
-            log.warning("history is away: %s", why)
+            self._say(why)
         self._up, self._why = False, why
         self._idle.clear()
         for session in list(self._all):
             self._drop(session)
         self._look.set()
+
+    def _say(self, why: str) -> None:
+        if why and why not in self._said:
+            self._said.add(why)
+            log.warning("history is away: %s", why)

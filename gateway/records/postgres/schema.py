@@ -54,7 +54,9 @@ async def migrate(connection: Connection, steps: list[str]) -> None:
     await connection.execute("BEGIN")
     await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
     have = await _schema(connection, len(steps))
-    if have == 0 and await connection.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA):
+    if have == 0 and not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", SCHEMA
+    ):
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
     for number, sql in enumerate(steps[have:], start=have + 1):
         await connection.execute(sql)
@@ -69,7 +71,7 @@ async def migrate(connection: Connection, steps: list[str]) -> None:
 
 async def _schema(connection: Connection, known: int) -> int:
     """Return the number of the last migration that was applied, 0 for none."""
-    if await connection.fetchval(f"SELECT to_regclass('{SCHEMA}.store') IS NULL"):
+    if not await _exists(connection, "store"):
         return 0
     have: int = await connection.fetchval("SELECT schema FROM store")
     if have > known:
@@ -78,6 +80,20 @@ async def _schema(connection: Connection, known: int) -> int:
             "install the newer version again, or use another database"
         )
     return have
+
+
+async def _exists(connection: Connection, table: str) -> bool:
+    """Return whether there is such a table of ours.
+
+    Asked of the catalogue itself: to_regclass may answer from before we waited for a lock.
+    """
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = $1 AND c.relname = $2)",
+            *(SCHEMA, table),
+        )
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -133,7 +149,7 @@ class Months:
         start, end = _start_ms(month), _start_ms(month + 1)
         await connection.execute("BEGIN")
         await connection.execute(f"SELECT pg_advisory_xact_lock({_PARTITIONING})")
-        if await connection.fetchval(f"SELECT to_regclass('{SCHEMA}.{name}') IS NULL"):
+        if not await _exists(connection, name):
             # Attached when it is full: that does not wait for those who read other months.
             await connection.execute(
                 f"LOCK TABLE readings_other IN ACCESS EXCLUSIVE MODE;"  # noqa: S608 - our numbers

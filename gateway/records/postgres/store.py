@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from gateway.aio.supervisor import Supervisor
 from gateway.config.model import PostgresRecords
+from gateway.core.errors import Unavailable
 from gateway.core.units import size_bytes
 from gateway.records.port import (
     Bucket,
@@ -122,7 +123,12 @@ class PostgresRecordStore:
         return await self._pool.run(queries.identity)
 
     async def ping(self) -> None:
-        await self._pool.run(queries.identity)
+        try:
+            await self._pool.run(queries.identity)
+        except Unavailable as exc:
+            if self._pool.newer is not None:  # refused at a start; one that runs goes on without
+                raise self._pool.newer from exc
+            raise
 
     def sever(self, cut: bool) -> None:  # noqa: FBT001 - a switch
         self._pool.sever(cut=cut)

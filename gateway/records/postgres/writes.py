@@ -34,11 +34,9 @@ _LOCK: Final = (
     'SELECT 1 FROM reading_totals WHERE robot = ANY($1::text[]) ORDER BY robot COLLATE "C"'
     " FOR UPDATE"
 )
-_LOCK_NEW: Final = (
-    f"INSERT INTO reading_totals SELECT robot, 0, {2**63 - 1}, {-(2**63) + 1}"  # noqa: S608 - our numbers
-    " FROM unnest($1::text[]) AS given(robot)"
-    ' ORDER BY robot COLLATE "C"'
-    " ON CONFLICT (robot) DO UPDATE SET readings = reading_totals.readings"
+_MAKE: Final = (
+    f"INSERT INTO reading_totals SELECT robot, 0, {2**63 - 1}, {-(2**63) + 1}"  # noqa: S608
+    " FROM unnest($1::text[]) AS given(robot) ON CONFLICT DO NOTHING"
 )
 # LATERAL with LIMIT or OFFSET: one search of an index per key, whatever the planner believes.
 _TIMES_THERE: Final = (
@@ -117,6 +115,8 @@ async def write(session: Session, writes: Writes, scope: Scope) -> Written:
     """Apply ``writes``; if anything raises, closing the connection undoes it."""
     connection = session.connection
     await connection.execute("BEGIN")
+    if writes.readings:
+        await _lock(connection, sorted({row.robot for row in writes.readings}))
     new = await _readings(session, writes.readings) if writes.readings else 0
     if writes.robots:
         rows = sorted(writes.robots, key=lambda row: row.id or "")
@@ -134,12 +134,22 @@ async def write(session: Session, writes: Writes, scope: Scope) -> Written:
     )
 
 
+async def _lock(connection: Connection, robots: Sequence[str]) -> None:
+    """Lock ``robots``, which are sorted, for this transaction.
+
+    Those nobody ever wrote are made first, outside of it: making them while others are locked would
+    be a second order of locks, and end in a deadlock with a box that makes the same ones.
+    """
+    if len(await connection.fetch(_LOCK, robots)) < len(robots):
+        await connection.execute("ROLLBACK")
+        await connection.execute(_MAKE, robots)
+        await connection.execute("BEGIN")
+        await connection.execute(_LOCK, robots)
+
+
 async def _readings(session: Session, rows: Sequence[ReadingRow]) -> int:
     """Insert ``rows``; the totals of each robot move by what was really new."""
     connection = session.connection
-    robots = sorted({row.robot for row in rows})
-    if len(await connection.fetch(_LOCK, robots)) < len(robots):
-        await connection.execute(_LOCK_NEW, robots)
     if not session.staged:
         await connection.execute(
             f"CREATE TEMPORARY TABLE {_INCOMING} (LIKE readings) ON COMMIT DELETE ROWS"
