@@ -23,7 +23,6 @@ _STYLES: Final = {
     "waiting": "yellow",
     "stale": "yellow",
     "refused": "red",
-    "dropped": "red",
     "dead-letter": "red",
 }
 
@@ -78,6 +77,8 @@ def show(answer: dict[str, Any], console: Console) -> None:
     for hop in answer["hops"]:
         if not hop["ok"]:
             trouble = f"{hop['hop']}: {hop['reason']}; {hop['waiting']} wait there"
+            if hop["dropped"]:
+                trouble += f", {hop['dropped']} were dropped"
             console.print(_plain(trouble, style="red"))
     console.print(_messages(answer))
     kept = {(m["kind"], m["rts"], m["seq"]) for m in answer["messages"]}

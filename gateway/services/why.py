@@ -131,9 +131,12 @@ class FlightRecorder:
     def _hop(self, hop: Hop) -> WhyHop:
         stats = self._journal.stats()
         end = stats.next_offset if hop is self._hops[0] else stats.committed_offset
+        at = self._reached(hop, self._canary)()
+        dropped = max(0, stats.first_offset - at)
         reason = self._failing(hop)
-        waiting = max(0, end - self._reached(hop, self._canary)())
-        return WhyHop(hop.name, not reason, waiting, reason)
+        if dropped and not reason:
+            reason = "the journal dropped what this hop did not have yet"
+        return WhyHop(hop.name, not reason, max(0, end - at - dropped), dropped, reason)
 
     async def _messages(
         self, records: Sequence[Record], missed: Sequence[Missed], now: int
@@ -180,8 +183,6 @@ class FlightRecorder:
     def _passage(self, hop: Hop, record: Record, now: int) -> WhyPassage:
         at = self.checkpoints.passed(hop.name, record.offset)
         if at is None:
-            if record.offset < self._journal.stats().first_offset:
-                return WhyPassage(hop.name, "dropped", reason="the journal had no room for more")
             waited_s = max(0, now - record.rts) / 1000
             why = self._failing(hop) or "on its way"
             return WhyPassage(hop.name, "waiting", reason=f"for {waited_s:.1f} s: {why}")

@@ -10,12 +10,10 @@ from gateway.core.kinds import LABEL
 from gateway.core.times import Instant, rfc3339
 from gateway.services.why_exceptions import STALE, Missed
 
-Passage = Literal["delivered", "waiting", "stale", "refused", "dropped", "unknown"]
-Fate = Literal["delivered", "waiting", "stale", "refused", "dropped", "unknown", "dead-letter"]
+Passage = Literal["delivered", "waiting", "stale", "refused", "unknown"]
+Fate = Literal["delivered", "waiting", "stale", "refused", "unknown", "dead-letter"]
 
-_WORST: Final[tuple[Passage, ...]] = (
-    "dropped", "waiting", "refused", "stale", "unknown", "delivered",
-)  # fmt: skip
+_WORST: Final[tuple[Passage, ...]] = ("waiting", "refused", "stale", "unknown", "delivered")
 
 
 class WhyPassage(Struct, frozen=True):
@@ -42,11 +40,15 @@ class WhyMessage(Struct, frozen=True):
 
 
 class WhyHop(Struct, frozen=True):
-    """A hop now: how many messages of all robots wait there, and what is wrong with it."""
+    """A hop now, of all robots: messages that wait there, and what is wrong with it.
+
+    ``dropped``: messages that the journal had no more room for before this hop had them.
+    """
 
     hop: str
     ok: bool
     waiting: int
+    dropped: int
     reason: str
 
 
