@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 from gateway.aio.looplag import LoopLag
 from gateway.aio.supervisor import Supervisor
+from gateway.beyond import open_beyond
 from gateway.bus.open import address, open_bus
 from gateway.config.model import Config, MqttBus
 from gateway.core.box import box_id
-from gateway.core.topics import canary_topic
 from gateway.journal.open import open_journal
 from gateway.records.open import open_records
 from gateway.services.archive import KINDS, Archive
-from gateway.services.canary import Canary
 from gateway.services.deadletters import DeadLetters
 from gateway.services.drill import Drill
 from gateway.services.figures import Figures
@@ -28,11 +27,10 @@ from gateway.services.ingest import Ingest
 from gateway.services.intake import Intake
 from gateway.services.ledger import Ledger
 from gateway.services.live import Live
-from gateway.services.overview import box_hops, wire_canary, wire_ledger, wire_readiness
+from gateway.services.overview import box_hops, wire_ledger, wire_readiness
 from gateway.services.readiness import Readiness
 from gateway.services.robots import Robots
 from gateway.services.sightings import sightings
-from gateway.services.why import FlightRecorder
 from gateway.web.access import Access
 from gateway.web.app import build_app, listening
 from handlers.admin import AdminRoutes
@@ -69,58 +67,57 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
     """
     directory = config.data.dir
     ledger, readiness, lag = Ledger(now_ms()), Readiness(now_ms), LoopLag()
-    live = Live(config.live)
-    async with (
-        open_journal(config.journal, directory) as journal,
-        open_records(config.records, directory) as store,
-        Supervisor() as tasks,
-    ):
-        prefix, site = config.bus.prefix, config.site.id
+    live, prefix, site = Live(config.live), config.bus.prefix, config.site.id
+    async with open_journal(config.journal, directory) as journal:
         box = box_id(config.site.box, socket.gethostname(), journal.stats().epoch)
-        reader = journal.reader("records", KINDS)
-        archive = Archive(reader, store, seen=sightings(live))
-        hops = box_hops(journal, reader, archive)
-        topic = canary_topic(prefix=prefix, site=site, box=box)
-        canary = Canary(topic, hops, box=box, taken=lambda: ingest.taken, now_ms=now_ms)
-        ingest = Ingest(
-            journal, live.publish, prefix=prefix, site=site, now_ms=now_ms,
-            box=box, heard=canary.heard,
-        )  # fmt: skip
-        recorder = FlightRecorder(journal, hops, canary, live=live, store=store, now_ms=now_ms)
-        tasks.spawn("loop lag", lag.run)
-        tasks.spawn("journal to history", archive.run)
-        tasks.spawn("live view", live.run)
-        tasks.spawn("checkpoints", recorder.checkpoints.run)
-        async with open_bus(config.bus, ingest, site=site, box=box) as bus:
-            tasks.spawn("canary", lambda: canary.run(bus.probe))
-            journal.on_pressure(bus.pause, bus.resume)
-            wire_ledger(ledger, journal, ingest, live, archive)
-            wire_readiness(readiness, journal, bus, archive)
-            wire_canary(readiness, canary)
-            parts = {"bus": bus.figures, "live": live.figures, "canary": canary.figures}
-            figures = Figures(ledger, journal, lag, parts=parts)
-            history = History(
-                store, Intake(ingest, journal, archive), timezone=config.site.timezone
-            )
-            mqtt = address(bus)
-            broker = config.bus.url if isinstance(config.bus, MqttBus) else mqtt
-            drill = Drill({"broker": bus.sever, "records": store.sever}, now_ms=now_ms)
-            page = SpaRoutes(mqtt=broker, topics=f"{prefix}/{site}")
-            routes = [
-                *AdminRoutes(ledger, journal, DeadLetters(store, ingest)).routes(),
-                *DrillRoutes(drill).routes(),
-                *EventRoutes(live, config.live).routes(),
-                *HealthRoutes(readiness, figures).routes(),
-                *page.routes(),
-                *RobotRoutes(Robots(store, live)).routes(),
-                *SensorDataRoutes(history).routes(),
-                *WhyRoutes(recorder).routes(),
-                *WsRoutes(live).routes(),
-            ]
-            routes += OpenApiRoutes(routes).routes()
-            access = Access.on_loopback(config.http.host)
-            app = build_app(routes, http=config.http, on_drain=live.close, access=access)
-            async with listening(app, config.http) as (host, port):
-                on_ready(Listening(f"http://{host}:{port}", "", mqtt))
-                await stop.wait()
-                readiness.stopping()
+        async with (
+            open_records(config.records, directory, box=box) as store,
+            open_beyond(config, live, box=box, now_ms=now_ms) as beyond,
+            Supervisor() as tasks,
+        ):
+            ingest = Ingest(
+                journal, beyond.publish, prefix=prefix, site=site, now_ms=now_ms,
+                box=box, heard=beyond.heard,
+            )  # fmt: skip
+            reader = journal.reader("records", KINDS)
+            archive = Archive(reader, store, seen=sightings(live))
+            tasks.spawn("loop lag", lag.run)
+            tasks.spawn("journal to history", archive.run)
+            tasks.spawn("live view", live.run)
+            async with open_bus(config.bus, ingest, site=site, box=box) as bus:
+                journal.on_pressure(bus.pause, bus.resume)
+                recorder = beyond.start(
+                    tasks, box_hops(journal, reader, archive),
+                    journal=journal, ingest=ingest, bus=bus, store=store,
+                )  # fmt: skip
+                wire_ledger(ledger, journal, ingest, live, archive)
+                wire_readiness(readiness, journal, bus, archive)
+                beyond.wire(ledger, readiness, journal)
+                parts = {"bus": bus.figures, "live": live.figures, **beyond.figures()}
+                figures = Figures(ledger, journal, lag, parts=parts)
+                history = History(
+                    store, Intake(ingest, journal, archive), timezone=config.site.timezone
+                )
+                mqtt = address(bus)
+                broker = config.bus.url if isinstance(config.bus, MqttBus) else mqtt
+                links = {"broker": bus.sever, "records": store.sever, **beyond.links()}
+                drill = Drill(links, now_ms=now_ms)
+                page = SpaRoutes(mqtt=broker, topics=f"{prefix}/{site}")
+                routes = [
+                    *AdminRoutes(ledger, journal, DeadLetters(store, ingest)).routes(),
+                    *DrillRoutes(drill).routes(),
+                    *EventRoutes(live, config.live).routes(),
+                    *HealthRoutes(readiness, figures).routes(),
+                    *page.routes(),
+                    *RobotRoutes(Robots(store, live)).routes(),
+                    *SensorDataRoutes(history).routes(),
+                    *WhyRoutes(recorder).routes(),
+                    *WsRoutes(live).routes(),
+                ]
+                routes += OpenApiRoutes(routes).routes()
+                access = Access.on_loopback(config.http.host)
+                app = build_app(routes, http=config.http, on_drain=live.close, access=access)
+                async with listening(app, config.http) as (host, port):
+                    on_ready(Listening(f"http://{host}:{port}", "", mqtt))
+                    await stop.wait()
+                    readiness.stopping()

@@ -43,8 +43,6 @@ def wire_ledger(
     ledger.add(ingest.lines)
     ledger.add(live_lines)
     ledger.add(lambda: archive.lines(journal.stats().committed_offset))
-    # Nothing leaves the box in this version; the two hops are there because clients look for them.
-    ledger.add(lambda: [("stream", "all", Line()), ("state", "all", Line())])
 
 
 def wire_readiness(readiness: Readiness, journal: Journal, bus: Bus, archive: Archive) -> None:
