@@ -36,7 +36,8 @@ class Batch:
     """Records of one partition that are sent together.
 
     ``places`` are their indexes in what ``send`` got. ``wire`` is the sealed batch once it has been
-    sent; ``offsets``, the journal's, are known once a ``send`` ended without an answer. ``tries`` counts answers that were odd.
+    sent; ``offsets``, the journal's, are known once a ``send`` ended without an answer. ``tries``
+    counts answers that were odd.
     """
 
     __slots__ = ("offsets", "packed", "places", "tries", "wire")

@@ -195,7 +195,7 @@ class Session:
             self._end(connection)
             if not isinstance(exc, Exception):
                 raise
-            raise explain(exc, f"{host}:{port}") from exc
+            raise explain(exc, f"{host}:{port}", greeted=False) from exc
         if self._closed:
             self._end(connection)
             raise _unavailable("the connection to Kafka was closed")
@@ -231,8 +231,12 @@ class Session:
         connection.close(reason=CloseReason.SHUTDOWN)
 
 
-def explain(exc: Exception, where: str) -> Unavailable:
-    """Return ``exc`` of aiokafka or the network as one sentence without secrets."""
+def explain(exc: Exception, where: str, *, greeted: bool = True) -> Unavailable:
+    """Return ``exc`` of aiokafka or the network as one sentence without secrets.
+
+    Args:
+        greeted: the broker had already talked to us.
+    """
     if isinstance(exc, Unavailable):
         return exc
     if isinstance(exc, SaslAuthenticationFailed):
@@ -248,6 +252,9 @@ def explain(exc: Exception, where: str) -> Unavailable:
         return _unavailable(f"Kafka at {where} does not answer")
     if isinstance(exc, KafkaConnectionError) and isinstance(exc.__cause__, Exception):
         exc = exc.__cause__
+    if isinstance(exc, EOFError | ConnectionResetError) and not greeted:
+        advice = "if it is up, check stream.tls and stream.sasl"
+        return _unavailable(f"Kafka at {where} closed the connection at once; {advice}")
     if isinstance(exc, EOFError):
         return _unavailable(f"Kafka at {where} closed the connection")
     if isinstance(exc, OSError):
