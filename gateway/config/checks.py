@@ -29,7 +29,7 @@ def problems(config: Config, where: Callable[[str], str]) -> list[Problem]:
     """Return what is wrong with ``config``; ``where`` says in which line a key was written."""
     checks = (
         _not_yet, _auth, _site, _bus, _journal,
-        sharing.unchosen, sharing.stream, sharing.redis, _files,
+        sharing.unchosen, sharing.stream, sharing.redis, sharing.postgres, _files,
     )  # fmt: skip
     return [Problem(where(key), key, text) for check in checks for key, text in check(config)]
 

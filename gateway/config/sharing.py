@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.config import postgresurl
 from gateway.config.model import (
     Config,
     KafkaStream,
     MemoryState,
     NoStream,
+    PostgresRecords,
     RedisState,
     SqliteRecords,
 )
+from gateway.config.redisurl import parse_redis_url
 from gateway.config.wording import show
 from gateway.core.units import size_bytes
 
@@ -83,13 +86,27 @@ def redis(config: Config) -> Found:
     state = config.state
     if not isinstance(state, RedisState):
         return
+    try:
+        url = parse_redis_url(state.url)
+    except ValueError as exc:
+        yield "state.url", str(exc)
+        return
     yield from _pair("state", state.cert_file, state.key_file)
-    if state.user and not state.password_file:
-        yield "state.password_file", "is missing: an ACL user needs it"
-    if state.url.startswith("redis://"):
+    if not url.tls:
         for name in _TLS_FILES:
             if getattr(state, name):
-                yield f"state.{name}", "needs TLS: write state.url with rediss://"
+                yield f"state.{name}", "needs TLS: write state.url with rediss"
+    if state.sentinel_password_file and url.arrangement != "sentinel":
+        yield (
+            "state.sentinel_password_file",
+            "is for Sentinels: write state.url with redis+sentinel://",
+        )
+
+
+def postgres(config: Config) -> Found:
+    """[records] for PostgreSQL."""
+    if isinstance(config.records, PostgresRecords):
+        yield from postgresurl.problems(config.records)
 
 
 def _pair(section: str, cert_file: str, key_file: str) -> Found:

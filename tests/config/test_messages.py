@@ -87,8 +87,11 @@ def refusal(text: str, *sets: str, environ: dict[str, str] | None = None) -> str
          "edge.toml:4: stream.ca_file: /dev/null: expected a file"),
         ("[stream]\nbackend = 'kafka'\nservers = 'h:1'\nsasl = 'SCRAM'", "edge.toml:4: "
          'stream.sasl: expected "", "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512", found "SCRAM"'),
-        ("[state]\nbackend = 'redis'\nurl = 'redis://h'\nuser = 'u'",
-         "edge.toml: state.password_file: is missing: an ACL user needs it"),
+        ("[state]\nbackend = 'redis'\nurl = 'http://h'", "edge.toml:3: state.url: expected "
+         '"redis://host:6379/0", "redis+sentinel://host:26379,host:26379/service/0" or '
+         '"redis+cluster://host:6379,host:6379" (rediss… for TLS), found the scheme "http"'),
+        ("[records]\nbackend = 'postgres'\ndsn = 'postgresql://u:secret@h/d'", "edge.toml:3: "
+         "records.dsn: holds a password: put it into the file of records.password_file"),
         ("[limits]\nenabled = true", "edge.toml:2: limits.enabled: the limiter is not available "
          "in this version: leave it out or at false"),
         ("[filter]\nmode = 'block'", "edge.toml:2: filter.mode: the request filter is not "
