@@ -26,12 +26,12 @@ class DrillOrder(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DrillStatus(Struct, frozen=True):
-    """What is cut now (null: nothing), from when to when; ``links`` is what can be."""
+    """What is cut now (null: nothing), from when to when; ``available`` is what can be."""
 
     link: LinkName | None
     since: Instant | None
     until: Instant | None
-    links: list[LinkName]
+    available: list[LinkName]
 
 
 _order: Final = msgspec.json.Decoder(DrillOrder)
@@ -79,8 +79,8 @@ class DrillRoutes:
 
     def _status(self) -> DrillStatus:
         drill = self._drill
-        links = msgspec.convert(drill.links, list[LinkName])
+        there = msgspec.convert(drill.links, list[LinkName])
         if not drill.link:
-            return DrillStatus(None, None, None, links)
+            return DrillStatus(None, None, None, there)
         link: LinkName = msgspec.convert(drill.link, LinkName)
-        return DrillStatus(link, rfc3339(drill.since_ms), rfc3339(drill.until_ms), links)
+        return DrillStatus(link, rfc3339(drill.since_ms), rfc3339(drill.until_ms), there)

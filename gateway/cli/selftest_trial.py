@@ -233,8 +233,8 @@ async def allowed(gate: Gate, cut: str) -> None:
         raise NotPossible(f"this gateway has no drill: {exc}") from exc
     except Failed as exc:
         raise NotPossible(f"{gate.url} does not answer: {exc}", service=True) from exc
-    if cut not in drill["links"]:
-        there = ", ".join(drill["links"])
+    if cut not in drill["available"]:
+        there = ", ".join(drill["available"])
         raise NotPossible(f"the gateway that runs has no link {cut}, but {there}", usage=True)
     if drill["link"] is not None:
         raise NotPossible(f"a drill goes on there: {drill['link']} is cut")

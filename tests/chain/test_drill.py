@@ -60,7 +60,7 @@ async def test_a_cut_heals_by_itself(client: Client, links: Links) -> None:
         "link": "records",
         "since": "2024-11-23T00:00:00.000Z",
         "until": "2024-11-23T00:00:00.050Z",
-        "links": ["broker", "records"],
+        "available": ["broker", "records"],
     }
     await client.close()  # whoever asked is gone
     async with asyncio.timeout(20):
@@ -75,7 +75,7 @@ async def test_one_at_a_time_and_an_end_on_demand(client: Client, links: Links) 
     refused = await ask(client, "POST", {"link": "records", "seconds": 1}, status=409)
     assert (refused["code"], "broker" in refused["detail"]) == ("CONFLICT", True)
     assert (await ask(client, "GET"))["link"] == "broker"
-    idle = {"link": None, "since": None, "until": None, "links": ["broker", "records"]}
+    idle = {"link": None, "since": None, "until": None, "available": ["broker", "records"]}
     assert await ask(client, "DELETE") == idle
     assert await ask(client, "DELETE") == idle
     assert await ask(client, "GET") == idle

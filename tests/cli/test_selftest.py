@@ -62,7 +62,7 @@ def test_history_is_cut_on_a_gateway_of_its_own(tmp_path: Path) -> None:
     done = run("selftest", "--cut", "records", "--for", "2s", "--json", *words, cwd=tmp_path)
     said = held(done, "records")
     assert "starting a gateway with the same configuration" in done.stderr
-    assert said["reportedBy"] == ["records"]
+    assert "records" in said["reportedBy"]
     assert 0 <= said["reportedAfterS"] < 2.5
     assert said["healedAfterS"] is not None
     assert said["drainS"] is not None

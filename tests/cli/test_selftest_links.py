@@ -58,5 +58,5 @@ def test_beyond_the_box(link: str, tmp_path: Path, kafka: Kafka, redis_server: R
 
 def test_the_devices_broker(tmp_path: Path, mosquitto: Mosquitto) -> None:
     said = cut(tmp_path, "broker", "bus.backend=mqtt", f"bus.url={mosquitto.url}")
-    assert said["reportedBy"] == ["bus"]
+    assert "bus" in said["reportedBy"]
     assert expected(said)["live view (last pose)"] == 10
