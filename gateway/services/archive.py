@@ -60,7 +60,7 @@ class Archive:
         self._reader = reader
         self._store = store
         self._seen = seen
-        self._insist = Insist("history", backoff or Backoff(base_s=0.2, cap_s=5.0), rng)
+        self._insist = Insist("history", backoff or Backoff(base_s=0.2, cap_s=2.0), rng)
         self._lines: dict[int, Line] = {}
         self._way = Way(reader)
         self._moved = asyncio.Event()

@@ -47,6 +47,8 @@ class Control:
         self._lifetime: asyncio.Timeout | None = None  # of the connection that is up
         self._login: Login | None = None
         self._version = aiomqtt.ProtocolVersion.V5
+        self._dropped: asyncio.Future[None] | None = None  # ends the wait for a connection
+        self._given_up: set[asyncio.Task[None]] = set()
         self._client: aiomqtt.Client | None = None
         self._stopping = False
 
@@ -67,6 +69,8 @@ class Control:
     def _drop(self) -> None:
         """End a connection that does not answer; while one is wanted a new one is made."""
         self._client = None
+        if self._dropped is not None and not self._dropped.done():
+            self._dropped.set_result(None)
         if self._lifetime is not None and not self._lifetime.expired():
             self._lifetime.reschedule(asyncio.get_running_loop().time())
 
@@ -121,6 +125,13 @@ class Control:
 
     async def run(self) -> None:
         """Stay connected while the data connection is up."""
+        try:
+            await self._stay_connected()
+        finally:
+            for task in self._given_up:
+                task.cancel()
+
+    async def _stay_connected(self) -> None:
         attempt = 0
         while True:
             await self._wanted.wait()
@@ -145,15 +156,25 @@ class Control:
         waits for it, though not for a broker that does not answer.
         """
         client = self._make()
-        connecting = asyncio.get_running_loop().create_task(client.__aenter__())
+        loop = asyncio.get_running_loop()
+        connecting = loop.create_task(client.__aenter__())
+        dropped = self._dropped = loop.create_future()
         try:
-            await asyncio.shield(connecting)
+            await asyncio.wait({connecting, dropped}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             done, _ = await asyncio.wait({connecting}, timeout=_FAREWELL_S)
             if done and connecting.exception() is None:
                 await client.__aexit__(None, None, None)
             connecting.cancel()
             raise
+        finally:
+            self._dropped = None
+        if not connecting.done():  # aiomqtt does not see it when such a connection is reset
+            task = loop.create_task(_end(client, connecting))
+            self._given_up.add(task)
+            task.add_done_callback(self._given_up.discard)
+            raise aiomqtt.MqttError("given up before it was answered")
+        await connecting
         try:
             yield client
         finally:
@@ -217,3 +238,10 @@ class Control:
 
 def _state(state: str) -> bytes:
     return b'{"state":"%s","ts":%d}' % (state.encode(), time.time_ns() // 1_000_000)
+
+
+async def _end(client: aiomqtt.Client, connecting: "asyncio.Task[aiomqtt.Client]") -> None:
+    """Wait until a connection is there that nobody wants any more, or is not, and end it."""
+    with suppress(aiomqtt.MqttError):
+        await connecting
+        await client.__aexit__(None, None, None)
