@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from aiokafka.abc import ConsumerRebalanceListener
@@ -143,8 +143,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
         for partition, offset in places.items():
             if self._subscription.is_assigned(partition):
                 self.fetched.seek(partition, offset)
-                # committed at once: who comes after an outage then knows that all since is new
                 self._safe[partition] = offset
+        # at once: who comes after an outage knows by it that the group is not new
+        await self.commit(self._subscription.assigned_partitions())
 
     async def _beginnings(self, unplaced: Mapping[Any, Exception]) -> dict[Any, int]:
         first = await self._fetcher.beginning_offsets(list(unplaced), None)
@@ -183,9 +184,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
         """All that was taken is safe elsewhere; committed within TICK_S."""
         self._safe.update(self.fetched.taken)
 
-    async def commit(self) -> None:
-        """Commit what is marked; what cannot be committed comes again, here or elsewhere."""
-        ours = self._subscription.assigned_partitions()
+    async def commit(self, ours: Collection[Any]) -> None:
+        """Commit what is marked of ``ours``; what cannot be committed comes again."""
         offsets = {
             each: OffsetAndMetadata(offset, "")
             for each, offset in self._safe.items()
@@ -193,10 +193,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
         }
         if not offsets:
             return
-        assignment = self._subscription.subscription.assignment
         try:
             async with asyncio.timeout(COMMIT_S):
-                await self._coordinator.commit_offsets(assignment, offsets)
+                await self._coordinator.commit_offsets(None, offsets)
         except CommitFailedError:  # the group went on without us
             self._forget()
         except (KafkaError, TimeoutError) as exc:
@@ -209,15 +208,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
         self._committed.clear()
         self.fetched.forget()
 
-    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
         """Commit what is safe while the partitions are still ours."""
-        if revoked:
-            await self.commit()
+        await self.commit(revoked)
         self._forget()
 
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         """Note the share."""
-        log.info("kafka: reading %d partitions", len(list(assigned)))
+        log.info("kafka: reading %d partitions", len(assigned))
 
     # Living and dying
 
@@ -229,8 +227,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
                     await self._stir.wait()
             except TimeoutError:
                 pass
-            if not self._subscription.reassignment_in_progress:
-                await self.commit()
+            await self.commit(self.assigned)
             await self._look()
         return self.trouble
 
@@ -251,7 +248,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
         """Commit and say good-bye, if that goes quickly: the others then need not wait for us."""
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self.commit()
+                await self.commit(self.assigned)
                 await self._coordinator.close()
         except (KafkaError, OSError, TimeoutError) as exc:
             log.debug("kafka: left the group without a good-bye: %s", exc)
