@@ -303,6 +303,24 @@ async def test_a_send_that_is_cancelled_is_sent_again_without_a_trace(
         assert numbers == sorted(numbers)
 
 
+async def test_other_records_after_a_send_of_unknown_fate(kafka: Kafka, kafka_proxy: Proxy) -> None:
+    """What lay in the dead connection may arrive first, but never after what is newer."""
+    settings = config(kafka.proxied_servers, partitions=1)
+    sent = [message(n) for n in range(100)]
+    async with opened(settings) as stream:
+        await stream.producer.send(sent[:10])
+        kafka_proxy.hold()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(stream.producer.send(sent[10:60]))
+            await asyncio.sleep(0.3)  # not a wait: long enough for the request to be on its way
+            task.cancel()
+        kafka_proxy.pass_()
+        await insist(lambda: stream.producer.send(sent[10:40]))  # cut otherwise than before
+        await insist(lambda: stream.producer.send(sent[40:]))
+    records = await read(kafka.servers, f"{settings.prefix}.pose", 100)
+    assert firsts([record.seq for record in records]) == list(range(100))
+
+
 async def test_a_broker_that_is_frozen_killed_and_late(own_kafka: Kafka) -> None:
     settings = config(own_kafka.servers, timeout_s=1.0)
     other = config(own_kafka.servers, timeout_s=1.0)

@@ -69,7 +69,7 @@ async def test_a_wrong_login_is_named(
     said: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settings = settings_of(strict, tmp_path, timeout_s=2.0, **wrong)
+    settings = settings_of(strict, tmp_path, timeout_s=1.0, **wrong)
     async with open_stream(settings, site=SITE, box=BOX, group="g") as stream:
         assert stream is not None
         producer = stream.producer
