@@ -1,13 +1,16 @@
 """What gateway.records.port promises, on every backend."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
 from gateway.config.model import PostgresRecords, SqliteRecords
-from gateway.core.errors import InvalidInput
+from gateway.core.errors import InvalidInput, Unavailable
+from gateway.core.times import days_of
 from gateway.records.open import open_records
 from gateway.records.port import (
     METRIC_NAMES,
@@ -211,6 +214,25 @@ async def test_buckets_between_given_edges(store: RecordStore) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("start", "hours"),
+    [
+        pytest.param(1_774_738_800_000, 23, id="spring"),  # 29 March 2026 in Berlin
+        pytest.param(1_792_879_200_000, 25, id="autumn"),  # 25 October 2026
+    ],
+)
+async def test_a_day_is_as_long_as_its_zone_says(
+    store: RecordStore, start: int, hours: int
+) -> None:
+    end = start + hours * 60 * MINUTE
+    edges = days_of(start, end + 1, ZoneInfo("Europe/Berlin"))
+    assert edges[:2] == [start, end]
+    times = [start - 1, start, end - 1, end]
+    await store.write(Writes(readings=[reading(ts, pm25=float(n)) for n, ts in enumerate(times)]))
+    got = await store.buckets("r1", start, end + 1, metrics=["pm25"], edges_ms=edges)
+    assert got == Bucket([start, end], {"pm25": ([1.0, 3.0], [1.5, 3.0], [2.0, 3.0])})
+
+
 async def test_buckets_of_nothing(store: RecordStore) -> None:
     for edges in (10, [0, 10]):
         got = await store.buckets("r1", 0, 10, metrics=METRIC_NAMES, edges_ms=edges)
@@ -341,3 +363,31 @@ async def test_a_transaction_is_all_or_nothing(store: RecordStore) -> None:
 
 async def test_the_identity_stays(store: RecordStore) -> None:
     assert await store.identity() == await store.identity() != ""
+
+
+async def test_while_cut_off_every_call_is_refused_and_then_it_heals(store: RecordStore) -> None:
+    await store.write(Writes(readings=[reading(1)]))
+    store.sever(True)
+    for call in (
+        store.ping(),
+        store.identity(),
+        store.robots(),
+        store.totals(),
+        store.latest_readings(),
+        store.write(Writes(readings=[reading(2)])),
+        store.delete_dead_letters(None),
+    ):
+        with pytest.raises(Unavailable, match="drill") as caught:
+            await call
+        assert caught.value.dependency == "records"
+    store.sever(True)
+    store.sever(False)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await store.write(Writes(readings=[reading(3)]))
+            except Unavailable:
+                await asyncio.sleep(0.01)
+            else:
+                break
+    assert [row.ts for row in await every_page(store, 10)] == [1, 3]

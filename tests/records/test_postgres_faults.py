@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -13,66 +12,19 @@ import pytest
 from gateway.config.model import PostgresRecords
 from gateway.core.errors import Unavailable
 from gateway.records.open import START_S, open_records
-from gateway.records.port import METRIC_NAMES, ReadingRow, RecordStore, RobotRow, Writes
+from gateway.records.port import RecordStore
 from tests.faults.proxy import Proxy
+from tests.records.insisting import (
+    BATCH,
+    TIMEOUT_S,
+    kept,
+    rows,
+    through,
+    until,
+    until_it_fails,
+    until_it_works,
+)
 from tests.services.postgres import Postgres
-
-T = TypeVar("T")
-
-PATIENCE_S = 60.0
-TIMEOUT_S = 1.0
-BATCH = 7
-
-
-def rows(first: int, count: int = BATCH) -> Writes:
-    return Writes(
-        readings=[
-            ReadingRow(robot=f"r{n % 2}", ts=n, rts=n + 1, seq=n, pm25=1.0)
-            for n in range(first, first + count)
-        ],
-        robots=[RobotRow(id="r0", last_seen=first)],
-    )
-
-
-def through(port: int, database: str = "postgres", **settings: float) -> PostgresRecords:
-    return PostgresRecords(
-        dsn=f"postgresql://edge@127.0.0.1:{port}/{database}",
-        timeout_s=settings.get("timeout_s", TIMEOUT_S),
-        pool=int(settings.get("pool", 3)),
-    )
-
-
-async def until_it_works(ask: Callable[[], Awaitable[T]]) -> T:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                return await ask()
-            except Unavailable:
-                await asyncio.sleep(0.02)
-
-
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not await is_so():  # noqa: ASYNC110 - a server process is asked
-            await asyncio.sleep(0.02)
-
-
-async def until_it_fails(ask: Callable[[], Awaitable[object]]) -> Unavailable:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await ask()
-            except Unavailable as exc:
-                return exc
-            await asyncio.sleep(0.02)
-
-
-async def kept(store: RecordStore) -> list[int]:
-    found: list[int] = []
-    for robot in ("r0", "r1"):
-        page = await store.readings(robot, 0, 2**62, limit=10**6, cursor=None)
-        found += [row.ts for row in page.rows]
-    return sorted(found)
 
 
 class Writer:
@@ -250,76 +202,6 @@ async def test_a_lock_that_is_held_is_unavailable_and_passes(
         await other.close()
         await store.write(rows(BATCH))
         assert await kept(store) == list(range(2 * BATCH))
-
-
-async def test_a_question_that_is_given_up_leaves_no_answer_behind(
-    postgres_database: str, postgres: Postgres, tmp_path: Path
-) -> None:
-    name = postgres_database.rpartition("/")[2]
-    async with open_records(through(postgres.port, name, timeout_s=20.0), tmp_path) as store:
-        await store.write(rows(0, 2_000))
-
-        async def give_up(n: int) -> None:
-            task = asyncio.ensure_future(  # noqa: TID251 - the test cancels it
-                store.buckets("r0", 0, 10**6, metrics=METRIC_NAMES, edges_ms=1 + n % 7)
-            )
-            for _ in range(n % 11):
-                await asyncio.sleep(0)
-            task.cancel()
-            try:
-                await task
-            except asyncio.CancelledError:
-                return
-
-        for n in range(60):
-            await give_up(n)
-            assert [row.id for row in await store.robots()] == ["r0"]
-            assert await store.robot("r1") is None
-        count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'edge-gateway%'"
-
-        async def few() -> bool:
-            sql = f"{count} AND datname = '{name}'"
-            return int(await asyncio.to_thread(postgres.psql, sql)) <= 3
-
-        await until(few)
-
-
-async def test_many_questions_use_no_more_connections_than_the_pool_and_never_stop_a_write(
-    postgres_database: str, postgres: Postgres, tmp_path: Path
-) -> None:
-    name = postgres_database.rpartition("/")[2]
-    async with open_records(through(postgres.port, name, timeout_s=20.0), tmp_path) as store:
-        await store.write(rows(0, 2_000))
-        async with asyncio.TaskGroup() as tasks:
-            for n in range(100):
-                tasks.create_task(
-                    store.buckets("r0", 0, 10**6, metrics=METRIC_NAMES, edges_ms=1 + n)
-                )
-            await store.write(rows(5_000))
-            sql = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
-            busy = int(await asyncio.to_thread(postgres.psql, sql))
-        assert 1 <= busy <= 3
-
-
-async def test_more_questions_than_may_wait_are_refused(
-    postgres_database: str, postgres: Postgres, tmp_path: Path
-) -> None:
-    name = postgres_database.rpartition("/")[2]
-    async with open_records(through(postgres.port, name, timeout_s=20.0), tmp_path) as store:
-        async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(one(store)) for _ in range(300)]
-        said = [each.result() for each in asked]
-        assert "too many questions to history are waiting" in said
-        assert said.count("") >= 100
-        await store.ping()
-
-
-async def one(store: RecordStore) -> str:
-    try:
-        await store.ping()
-    except Unavailable as exc:
-        return exc.detail
-    return ""
 
 
 async def test_a_drill_closes_every_connection_and_heals(

@@ -55,8 +55,9 @@ def passing(exc: BaseException) -> str:
         return "TLS to the database of history failed: its certificate is not trusted"
     if isinstance(exc, OSError | UnicodeError):  # UnicodeError: no host can have that name
         return "the database of history cannot be reached"
-    if isinstance(exc, asyncpg.InternalClientError):  # before its base class: what came is not SQL
-        return "the database of history answers something else"
+    # The driver's own: closed meanwhile, or out of step because the server said good-bye just now.
+    if isinstance(exc, asyncpg.InternalClientError):
+        return _CLASSES["08"]
     if isinstance(exc, asyncpg.InterfaceError) and not isinstance(exc, ValueError):
         return _CLASSES["08"]
     return ""
