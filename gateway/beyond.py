@@ -95,7 +95,8 @@ class Beyond:
         """Return whether other boxes do not hear of this one's robots by the stream in time."""
         if self._forwarder is None:
             return self._stream is None
-        return self._forwarder.behind or not self._consumes
+        gather = self._gather
+        return self._forwarder.behind or gather is None or bool(gather.failing)
 
     @property
     def _consumes(self) -> bool:
