@@ -15,7 +15,7 @@ from gateway.aio.supervisor import Supervisor
 from gateway.beyond import open_beyond
 from gateway.bus.open import address, open_bus
 from gateway.config.model import Config, MqttBus
-from gateway.core.box import box_id
+from gateway.core.box import box_id, client_id
 from gateway.journal.open import open_journal
 from gateway.records.open import open_records
 from gateway.services.archive import KINDS, Archive
@@ -69,7 +69,9 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
     ledger, readiness, lag = Ledger(now_ms()), Readiness(now_ms), LoopLag()
     live, prefix, site = Live(config.live), config.bus.prefix, config.site.id
     async with open_journal(config.journal, directory) as journal:
-        box = box_id(config.site.box, socket.gethostname(), journal.stats().epoch)
+        epoch = journal.stats().epoch
+        box = box_id(config.site.box, socket.gethostname(), epoch)
+        client = client_id(config.site.id, config.site.box, epoch)
         async with (
             open_records(config.records, directory, box=box) as store,
             open_beyond(config, live, box=box, now_ms=now_ms) as beyond,
@@ -84,7 +86,8 @@ async def serve(config: Config, stop: asyncio.Event, on_ready: Callable[[Listeni
             tasks.spawn("loop lag", lag.run)
             tasks.spawn("journal to history", archive.run)
             tasks.spawn("live view", live.run)
-            async with open_bus(config.bus, ingest, site=site, box=box) as bus:
+            opening = open_bus(config.bus, ingest, site=site, box=box, client_id=client)
+            async with opening as bus:
                 journal.on_pressure(bus.pause, bus.resume)
                 recorder = beyond.start(
                     tasks, box_hops(journal, reader, archive),

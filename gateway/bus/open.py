@@ -9,13 +9,14 @@ from gateway.config.model import EmbeddedBus, MqttBus
 
 @asynccontextmanager
 async def open_bus(
-    config: EmbeddedBus | MqttBus, sink: Sink, *, site: str, box: str = ""
+    config: EmbeddedBus | MqttBus, sink: Sink, *, site: str, box: str = "", client_id: str = ""
 ) -> AsyncIterator[Bus]:
     """Hand what devices publish to ``sink`` until the block is left.
 
     Args:
         site: the box's site id; a client of a broker subscribes to that site's robots only.
         box: this gateway among those of the site; its canaries come to ``sink`` as well.
+        client_id: at a broker, if the configuration says none.
     Raises:
         OSError: the embedded server's address cannot be listened on.
     """
@@ -28,7 +29,7 @@ async def open_bus(
         case MqttBus():
             from gateway.bus.client.session import connect
 
-            async with connect(config, sink, site=site, box=box) as bus:
+            async with connect(config, sink, site=site, box=box, client_id=client_id) as bus:
                 yield bus
 
 

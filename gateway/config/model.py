@@ -127,7 +127,7 @@ class MqttBus(
     ca_file: str = ""  # "" trusts the system's certificates
     cert_file: str = ""  # a client certificate, with key_file
     key_file: str = ""
-    client_id: str = ""  # "" makes edge-gateway-<site id>
+    client_id: str = ""  # "" makes edge-gateway-<site id>-<site.box, or 6 digits of this box>
     prefix: str = "smartair/v1"
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
     session_expiry_s: Positive = 604_800  # how long the broker keeps what we missed

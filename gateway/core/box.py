@@ -8,6 +8,15 @@ _HOST_CHARS: Final = 57  # with "-" and the digits an id of 64 characters
 _DIGITS: Final = 6
 
 
+def client_id(site: str, configured: str, epoch: str) -> str:
+    """Return the MQTT client id at a broker: no other box of the site has it.
+
+    It stays as long as the data directory does, for the broker keeps messages for it. The host name
+    is no part of it: a container that is made anew has another one.
+    """
+    return f"edge-gateway-{site}-{configured or epoch[:_DIGITS]}"
+
+
 def box_id(configured: str, host: str, epoch: str) -> str:
     """Return ``configured``, or else ``<host name>-<6 hex digits>``.
 

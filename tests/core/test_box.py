@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.box import box_id
+from gateway.core.box import box_id, client_id
 from gateway.core.topics import ID
 
 
@@ -20,3 +20,8 @@ def test_box_id(configured: str, host: str, name: str) -> None:
     found = box_id(configured, host, "0123ab4567cdef89")
     assert found == name
     assert ID.fullmatch(found)
+
+
+def test_client_ids_differ_and_do_not_depend_on_the_host() -> None:
+    assert client_id("home", "kitchen", "0123ab4567cdef89") == "edge-gateway-home-kitchen"
+    assert client_id("home", "", "0123ab4567cdef89") == "edge-gateway-home-0123ab"

@@ -32,20 +32,27 @@ _CUT: Final = "cut off by a drill"
 
 @asynccontextmanager
 async def connect(
-    config: MqttBus, sink: Sink, *, site: str, box: str = "", backoff: Backoff = BACKOFF
+    config: MqttBus,
+    sink: Sink,
+    *,
+    site: str,
+    box: str = "",
+    client_id: str = "",
+    backoff: Backoff = BACKOFF,
 ) -> AsyncIterator["ClientBus"]:
     """Open the bus at once, whether the broker is there or not, and keep it connected.
 
     What robots of ``site`` publish, and the canaries of ``box``, go to ``sink``, at least once for
     QoS 1 and 2. While we are away the broker keeps it for ``session_expiry_s``; with MQTT 3.1.1 for
-    as long as it is set to.
+    as long as it is set to. Two clients with one id would throw each other out for ever:
+    ``client_id`` is this box's own, unless the configuration has one.
     Packets over 16 MiB are not taken: a broker that speaks 5 drops them, with 3.1.1 they end the
     connection.
 
     Raises:
         ConfigError: ``bus.url`` is not usable.
     """
-    bus = ClientBus(config, sink, site=site, box=box, backoff=backoff)
+    bus = ClientBus(config, sink, site=site, box=box, client_id=client_id, backoff=backoff)
     async with Supervisor() as tasks:
         tasks.spawn("bus session", bus.run)
         tasks.spawn("bus control", bus.control.run)
@@ -59,12 +66,19 @@ class ClientBus:
     """See ``port.Bus``. A connection lost while reading is paused comes back after ``resume``."""
 
     def __init__(
-        self, config: MqttBus, sink: Sink, *, site: str, box: str, backoff: Backoff
+        self,
+        config: MqttBus,
+        sink: Sink,
+        *,
+        site: str,
+        box: str,
+        client_id: str,
+        backoff: Backoff,
     ) -> None:
         self._config = config
         self._sink = sink
         self._address = parse_address(config.url)
-        self._client_id = config.client_id or f"edge-gateway-{site}"
+        self._client_id = config.client_id or client_id or f"edge-gateway-{site}"
         self._filters = filters(prefix=config.prefix, site=site, box=box)
         self._backoff = backoff
         self._rng = Random()  # noqa: S311 - jitter, not a secret
