@@ -88,10 +88,9 @@ def poses(count: int, *, start: int = 0, robots: int = 7) -> list[Put]:
 
 
 @asynccontextmanager
-async def reading(
-    made: KafkaStream, *, group: str = "g", box: str = "a"
-) -> AsyncIterator["Reader"]:
-    """Keep a consumer open."""
+async def reading(made: KafkaStream, *, group: str = "", box: str = "a") -> AsyncIterator["Reader"]:
+    """Keep a consumer open; ``group`` "": one of the prefix alone."""
+    group = group or made.prefix
     async with KafkaConsumer(made, Security(made), group=group, box=box) as consumer:
         yield Reader(consumer)
 
@@ -148,15 +147,15 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def committed(broker: Kafka, made: KafkaStream, group: str = "g") -> int:
+async def committed(broker: Kafka, made: KafkaStream) -> int:
     """Return how many records of the group's share are committed, by what the broker says."""
-    return await asyncio.to_thread(_committed, broker.servers, made.prefix, group)
+    return await asyncio.to_thread(_committed, broker.servers, made.prefix)
 
 
-def _committed(servers: str, prefix: str, group: str) -> int:
+def _committed(servers: str, prefix: str) -> int:
     client = AdminClient({"bootstrap.servers": servers})
-    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-    found: Sequence[TopicPartition] = asked[group].result(PATIENCE_S).topic_partitions
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(prefix)])
+    found: Sequence[TopicPartition] = asked[prefix].result(PATIENCE_S).topic_partitions
     return sum(max(0, each.offset) for each in found if each.topic.startswith(f"{prefix}."))
 
 

@@ -109,13 +109,12 @@ async def test_offsets_are_committed_soon_and_only_behind_what_is_safe(kafka: Ka
     made = config(kafka.servers)
     await topics(kafka, made)
     await put(kafka, made, poses(100))
-    group = f"g{made.prefix}"
-    async with reading(made, group=group) as reader:
+    async with reading(made) as reader:
         await reader.has(range(100), commit=False)
-        assert await committed(kafka, made, group) == 0
+        assert await committed(kafka, made) == 0
         await reader.consumer.commit()
         async with asyncio.timeout(PATIENCE_S):
-            while (at := await committed(kafka, made, group)) < 100:  # noqa: ASYNC110 - far away
+            while (at := await committed(kafka, made)) < 100:  # noqa: ASYNC110 - far away
                 await asyncio.sleep(0.05)
         assert at == 100
 

@@ -16,6 +16,7 @@ and nothing more is fetched of it until it is taken.
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from random import Random
 from types import TracebackType
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 KINDS: Final = (Kind.POSE, Kind.SENSOR, Kind.STATE, Kind.EVENT, Kind.CANARY)
 MOST_RECORDS: Final = 2_000  # of one read: 3 ms of the event loop
 QUICK_S: Final = 2.0  # what most attempts to connect get: an attempt that was swallowed ends soon
+STEADY_S: Final = 10.0  # a member that lived so long is replaced at once
 DEAF_S: Final = 5.0  # without an answer for so long we are not connected, whatever we believe
 
 
@@ -112,7 +114,7 @@ class KafkaConsumer:
     def status(self) -> StreamStatus:
         """See ``Consumer``."""
         member = self._member
-        if member is None:
+        if member is None or not member.joined:
             return StreamStatus(connected=False, detail=self._detail)
         if member.silent_s > DEAF_S:
             return StreamStatus(
@@ -159,23 +161,29 @@ class KafkaConsumer:
             try:
                 member = await self._enter()
             except Unavailable as exc:
-                if self._detail != exc.detail:
-                    log.warning("kafka consumer: %s; trying again", exc.detail)
-                self._detail = exc.detail
-                await asyncio.sleep(max(0.05, self._backoff.delay_s(failures, self._rng)))
+                why = exc.detail
                 failures += 1
-                continue
-            failures = 0
-            await self._live(member)
+            else:
+                since = time.monotonic()
+                if not failures:
+                    self._detail = f"joining group {self._group}"
+                why = await self._live(member)
+                failures = 0 if time.monotonic() - since > STEADY_S else failures + 1
+            if self._detail != why:
+                log.warning("kafka consumer: %s; trying again", why)
+            self._detail = why
+            if failures:
+                await asyncio.sleep(max(0.05, self._backoff.delay_s(failures, self._rng)))
 
-    async def _live(self, member: Member) -> None:
+    async def _live(self, member: Member) -> str:
+        """Keep ``member`` until there is trouble; return what it was."""
         self._member = member
         self._members += 1
         self._here.set()
         try:
-            if self._allowed.is_set():
-                self._detail = await member.watch()
-                log.warning("kafka consumer: %s; connecting again", self._detail)
+            if not self._allowed.is_set():
+                return "cut off by a drill"
+            return await member.watch()
         except asyncio.CancelledError:
             await member.leave()
             raise
@@ -216,7 +224,7 @@ class KafkaConsumer:
                 async with asyncio.timeout(patience_s):
                     await client.meet()
             except TimeoutError:
-                why = f"{server} did not answer within {patience_s:g} s"
+                why = f"{server} does not answer"
             except (KafkaError, OSError) as exc:
                 why = f"{server} cannot be used: {exc or type(exc).__name__}"
             else:

@@ -58,7 +58,11 @@ class Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka comes without ty
     ) -> Any:
         if self._shut:
             return None
-        return await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        if self._shut and connection is not None:  # in the meantime
+            connection.close()
+            return None
+        return connection
 
     @property
     def silent_s(self) -> float:
@@ -85,13 +89,6 @@ class Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka comes without ty
             if writer is not None:
                 writer.transport.abort()
             connection.close()
-
-    async def end(self) -> None:
-        """Drop every connection and end what keeps the metadata."""
-        self.shut()
-        if self._sync_task is not None:
-            await end([self._sync_task])
-        await self.close()
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:

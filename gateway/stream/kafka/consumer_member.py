@@ -53,6 +53,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
     ) -> None:
         """``kinds``: topic to kind. ``client`` is connected; it belongs to the member now."""
         self.trouble = ""
+        self.joined = False  # the group has shared out, and we were there
         self.lost = 0  # records that were gone before they could be read: retention
         self._stir = asyncio.Event()
         self._refreshed_at = time.monotonic()
@@ -214,7 +215,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
         self._forget()
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
-        """Note the share."""
+        """Note that there is a share, of nothing perhaps."""
+        self.joined = True
         log.info("kafka: reading %d partitions", len(assigned))
 
     # Living and dying
@@ -255,18 +257,19 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
 
     async def abandon(self) -> None:
         """End every task and connection, now."""
-        self._client.shut()
         coordinator, fetcher = self._coordinator, self._fetcher
+        self._client.shut()
+        self.fetched.close()
         tasks = [
             coordinator._coordination_task,  # noqa: SLF001 - its close() would wait for answers
             coordinator._heartbeat_task,  # noqa: SLF001
             coordinator._commit_refresh_task,  # noqa: SLF001
             fetcher._fetch_task,  # noqa: SLF001
             *fetcher._pending_tasks,  # noqa: SLF001
+            self._client._sync_task,  # noqa: SLF001
         ]
         await end(task for task in tasks if task is not None)
-        self.fetched.close()
-        await self._client.end()
+        self.fetched.close()  # again: a task may have waited while it ended
 
 
 def text(exc: BaseException) -> str:
