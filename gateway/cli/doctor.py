@@ -6,13 +6,14 @@ from typing import Final
 
 import typer
 
-from gateway.cli.findings import Finding, Level
 from gateway.cli.machine import clock, data_directory, file_limit, time_zone
 from gateway.cli.network import broker, ports
 from gateway.cli.options import FAILED, UNREACHABLE, write_json
+from gateway.cli.services import kafka, postgres, redis
 from gateway.cli.software import interpreter, packages
 from gateway.config.load import Loaded
 from gateway.config.model import Config
+from gateway.core.findings import Finding, Level
 
 CHECKS: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
     interpreter,
@@ -23,6 +24,9 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Finding]], ...]] = (
     file_limit,
     ports,
     broker,
+    kafka,
+    redis,
+    postgres,
 )
 
 _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from gateway.cli.findings import Finding, Level
 from gateway.config.model import Config
+from gateway.core.findings import Finding, Level
 from gateway.core.units import size_bytes
 
 _SYNCS: Final = 25

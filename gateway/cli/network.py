@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.cli.findings import Finding, Level
 from gateway.config.model import Config, EmbeddedBus, MqttBus
+from gateway.core.findings import Finding, Level
 
 _TIMEOUT_S: Final = 3.0
 

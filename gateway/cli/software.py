@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.cli.findings import Finding, Level
+from gateway.cli.services import DRIVERS
 from gateway.cli.version import installed
 from gateway.config.model import Config
+from gateway.core.findings import Finding, Level
 
 _NEEDED: Final = (
     "aiohttp",
@@ -20,12 +21,7 @@ _NEEDED: Final = (
     "tzdata",
     "uvloop",
 )
-_EXTRAS: Final = {
-    "kafka": "aiokafka",
-    "redis": "redis",
-    "postgres": "asyncpg",
-    "otel": "opentelemetry-sdk",
-}
+_EXTRAS: Final = {**DRIVERS, "otel": "opentelemetry-sdk"}
 
 
 def interpreter(config: Config) -> Iterator[Finding]:
@@ -46,7 +42,7 @@ def packages(config: Config) -> Iterator[Finding]:
     yield from _compiled()
     extras = {extra: installed(package) for extra, package in _EXTRAS.items()}
     found = ", ".join(f"{extra} {version or '-'}" for extra, version in extras.items())
-    yield Finding(Level.OK, "extras", f"{found} (none is needed by this configuration)")
+    yield Finding(Level.OK, "extras", f"{found}")
 
 
 def _compiled() -> Iterator[Finding]:

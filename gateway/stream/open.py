@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.config.model import KafkaStream, NoStream
+from gateway.config.model import ConfigError, KafkaStream, NoStream
 from gateway.stream.port import Stream
 
 
@@ -18,12 +18,20 @@ async def open_stream(
         group: the consumer group that reads them back.
     Returns:
         None where nothing leaves the box.
+    Raises:
+        ConfigError: the driver is missing.
     """
     match config:
         case NoStream():
             yield None
         case KafkaStream():
-            from gateway.stream.kafka.stream import connect  # optional driver: import when chosen
-
+            try:  # an optional driver: imported when chosen
+                from gateway.stream.kafka.stream import connect
+            except ModuleNotFoundError as exc:
+                if exc.name not in ("aiokafka", "cramjam"):
+                    raise
+                raise ConfigError(
+                    "stream.backend: \"kafka\" needs a driver: pip install 'edge-gateway[kafka]'"
+                ) from exc
             async with connect(config, site=site, box=box, group=group) as stream:
                 yield stream

@@ -69,11 +69,16 @@ async def migrate(connection: Connection, steps: list[str]) -> None:
         log.info("history migrated: schema=%d", len(steps))
 
 
-async def _schema(connection: Connection, known: int) -> int:
+async def schema_of(connection: Connection) -> int:
     """Return the number of the last migration that was applied, 0 for none."""
     if not await _exists(connection, "store"):
         return 0
     have: int = await connection.fetchval("SELECT schema FROM store")
+    return have
+
+
+async def _schema(connection: Connection, known: int) -> int:
+    have = await schema_of(connection)
     if have > known:
         raise NewerSchema(
             f"history has schema {have}, this program knows {known}: "

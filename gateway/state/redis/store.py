@@ -41,7 +41,7 @@ class RedisStateStore:
     ) -> None:
         self._timeout_s = config.timeout_s
         self._dialer = dialer
-        self._servers = _servers(dialer, url, config.connections)
+        self._servers = servers_of(dialer, url, config.connections)
         self._names = Names(config.prefix, self._servers.buckets)
         self._newest = NewestValues(self._servers, self._names)
         self._tasks = tasks
@@ -243,7 +243,8 @@ async def connect(config: RedisState) -> AsyncIterator[RedisStateStore]:
         dialer.close()
 
 
-def _servers(dialer: Dialer, url: RedisUrl, size: int) -> Servers:
+def servers_of(dialer: Dialer, url: RedisUrl, size: int) -> Servers:
+    """Return the servers of ``url``; nothing is asked yet."""
     match url.arrangement:
         case "standalone":
             return Single(dialer, url.hosts[0], size=size)

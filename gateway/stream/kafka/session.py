@@ -101,6 +101,28 @@ class Session:
         if first not in self._nodes.values():
             self._end(first)
 
+    async def look(self) -> tuple[int, list[str]]:
+        """Return how many brokers there are, all of which answered, and which topics are missing.
+
+        Makes nothing, but asks whether missing topics could be made.
+
+        Raises:
+            Unavailable: says what is wrong.
+        """
+        self._arguments = await self._security.arguments()
+        first = await self._first()
+        answer = await self._ask(first, topics.metadata_request(self._config.prefix))
+        self._addresses = {node: (host, port) for node, host, port, _ in answer.brokers}
+        for node in self._addresses:
+            await self._node(node)
+        absent = topics.missing(answer)
+        if absent:
+            request = topics.create_request(self._config, absent, pretend=True)
+            topics.check_created(await self._ask(await self._node(answer.controller_id), request))
+        elif leaderless := self._learn(answer):
+            raise _unavailable(f"Kafka has no leader for {leaderless[0]}")
+        return len(self._addresses), absent
+
     async def producer_id(self) -> tuple[int, int]:
         """Return a new producer id and its epoch. Raises Unavailable."""
         at = await self._node(next(iter(self._nodes)))

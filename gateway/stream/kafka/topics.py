@@ -50,8 +50,12 @@ def missing(answer: Any) -> list[str]:
     return absent
 
 
-def create_request(config: KafkaStream, absent: list[str]) -> CreateTopicsRequest:
+def create_request(
+    config: KafkaStream, absent: list[str], *, pretend: bool = False
+) -> CreateTopicsRequest:
     """Return the request, for the controller, that makes the topics ``absent``.
+
+    ``pretend``: it only says whether it would.
 
     Raises:
         Unavailable: they are not ours to make; says what to do.
@@ -63,7 +67,7 @@ def create_request(config: KafkaStream, absent: list[str]) -> CreateTopicsReques
     wanted = [
         (topic, config.partitions, config.replication, list[Any](), list[Any]()) for topic in absent
     ]
-    return CreateTopicsRequest(wanted, round(config.timeout_s * 1000), validate_only=False)
+    return CreateTopicsRequest(wanted, round(config.timeout_s * 1000), validate_only=pretend)
 
 
 def check_created(answer: Any) -> None:
