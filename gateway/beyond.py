@@ -22,6 +22,7 @@ from gateway.services.gather import Gather
 from gateway.services.ingest import Ingest
 from gateway.services.ledger import Ledger, Line
 from gateway.services.live import Live
+from gateway.services.once import Once
 from gateway.services.overview import wire_canary
 from gateway.services.readiness import Readiness
 from gateway.services.relay import Relay
@@ -90,6 +91,9 @@ class Beyond:
         if isinstance(config.state, RedisState):
             self._share = Share(state, live.publish, box=box, behind=self._behind)
             self.publish = self._share.publish
+        self._once = Once(self.publish, box=box)
+        if self._consumes or self._share is not None:
+            self.publish = self._once.publish
 
     def _behind(self) -> bool:
         """Return whether other boxes do not hear of this one's robots by the stream in time."""
@@ -133,7 +137,11 @@ class Beyond:
         )
         if direct or self._gather is not None:
             self._relay = Relay(
-                self._state, self._live.publish, box=self._box, came_home=canary.came_home
+                self._state,
+                self._live.publish,
+                box=self._box,
+                once=self._once,
+                came_home=canary.came_home,
             )
             tasks.spawn("state to live view", self._relay.run)
         if self._share is not None:
@@ -222,7 +230,7 @@ class Beyond:
         forwarder, gather = self._forwarder, self._gather
         yield from forwarder.lines(committed) if forwarder else [("stream", "all", Line())]
         yield from gather.lines() if gather else [("state", "all", Line())]
-        for part in (self._share, self._relay):
+        for part in (self._share, self._relay, self._relay and self._once):
             if part is not None:
                 yield from part.lines()
 

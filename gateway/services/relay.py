@@ -17,6 +17,7 @@ from gateway.core.shared import CHANNEL, NEWEST, Shared, decode, decode_all
 from gateway.services.ingest import DECODERS
 from gateway.services.ledger import Line
 from gateway.services.live_poses import STEPPED_S, Update
+from gateway.services.once import Once
 from gateway.state.port import StateStore, Subscription
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ RETRY_S: Final = 1.0  # between two tries to read the keys
 SLICE: Final = 256  # values of the keys that are shown at once: 1 ms of the loop
 SLICE_PAUSE_S: Final = 0.005  # between slices: event readers get theirs before the next ones
 MAX_ROBOTS: Final = 20_000  # whose times are remembered, by kind; then it starts again
-MAX_EVENTS: Final = 10_000  # remembered to tell a repeated one; the oldest are forgotten
 
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _STEPPED_MS: Final = STEPPED_S * 1000
@@ -43,7 +43,7 @@ class Relay:
 
     Never backwards in time: the hub takes the newest (ts, seq), and what was received before a
     device's clock was set back is dropped here, when a backlog brings it after. An event is shown
-    once, however often and by whichever road it comes, as far as MAX_EVENTS remember.
+    once, however often and by whichever road it comes: ``Once``.
     """
 
     def __init__(
@@ -52,15 +52,16 @@ class Relay:
         publish: Callable[[list[Update]], int],
         *,
         box: str,
+        once: Once,
         came_home: Callable[[Shared], None] = _not_wanted,
     ) -> None:
         """``publish``: the hub's. ``came_home`` hears of this box's canaries on the channel."""
         self._store = store
         self._publish = publish
         self._box = box
+        self._once = once
         self._came_home = came_home
         self._times: dict[int, dict[str, _When]] = {kind: {} for kind in NEWEST}
-        self._events: dict[int, None] = {}
         self._line = Line()
         self._loaded = False  # once: this box's own robots are known to the hub since
         self._loads = self._load_failures = self._messages = 0
@@ -200,22 +201,11 @@ class Relay:
             payload = DECODERS[Kind.EVENT](value.payload)
         except _UNREADABLE:
             return "unreadable"
-        if self._repeated(hash((value.robot, value.ts, value.rts, payload))):
+        update = (Kind.EVENT, value.robot, payload, value.ts, value.rts)
+        if self._once.repeated(value.box, update):
             return "repeated"
-        updates.append((Kind.EVENT, value.robot, payload, value.ts, value.rts))
+        updates.append(update)
         return ""
-
-    def _repeated(self, event: int) -> bool:
-        """Return whether the event with this hash was shown; remember it.
-
-        While the stream is behind, events come directly, and once more when it drains.
-        """
-        if event in self._events:
-            return True
-        if len(self._events) >= MAX_EVENTS:
-            del self._events[next(iter(self._events))]
-        self._events[event] = None
-        return False
 
     def lines(self) -> Iterable[tuple[str, str, Line]]:
         """Return the hop ``relay``: values that reached this box by the state."""

@@ -20,7 +20,8 @@ from gateway.services import share as share_module
 from gateway.services.ledger import Line
 from gateway.services.live import Live
 from gateway.services.live_poses import Update
-from gateway.services.relay import MAX_EVENTS, MAX_ROBOTS, Relay
+from gateway.services.once import MAX_EVENTS, Once
+from gateway.services.relay import MAX_ROBOTS, Relay
 from gateway.services.share import MAX_VALUES, Share
 from gateway.state.memory import MemoryStateStore
 from gateway.state.open import open_state
@@ -77,7 +78,10 @@ class Rig:
         self.shown: list[Update] = []
         self.homecomers: list[Shared] = []
         self.far = Far(store)
-        self.relay = Relay(store, self.publish, box=box, came_home=self.homecomers.append)
+        self.once = Once(self.publish, box=box)
+        self.relay = Relay(
+            store, self.publish, box=box, once=self.once, came_home=self.homecomers.append
+        )
 
     def publish(self, updates: list[Update]) -> int:
         self.shown += updates
@@ -216,6 +220,42 @@ async def test_an_event_is_told_once(store: StateStore) -> None:
         )
         await until("it was forgotten", lambda: rig.count == MAX_EVENTS + 4)
         assert rig.shown[-1][1] == "r1"
+
+
+def events(rig: Rig, robot: str) -> list[int]:
+    return [ts for kind, id_, _, ts, _ in rig.shown if kind == Kind.EVENT and id_ == robot]
+
+
+async def test_an_event_that_two_boxes_took_in_is_told_once(store: StateStore) -> None:
+    """Clients of one broker: the same bytes, received at other times."""
+
+    def own(robot: str, ts: int, rts: int, *, believed: bool = True) -> None:
+        rig.once.publish(
+            [
+                (Kind.POSE, robot, Pose(x=0, y=0, ts=ts), ts, rts),
+                (Kind.EVENT, robot, Event(code="STUCK", ts=ts if believed else 5), ts, rts),
+            ]
+        )
+
+    async with relaying(store) as rig:
+        own("r1", T, T + 3)
+        await rig.far.say(message(Kind.EVENT, "r1", T, rts=T + 9, code="STUCK"))
+        await rig.far.say(message(Kind.EVENT, "r1", T, rts=T + 9, box="c", code="STUCK"))
+        await rig.far.say(message(Kind.EVENT, "r2", T, rts=T + 9, code="STUCK"))
+        await until("all came", lambda: rig.count == 3)
+        own("r2", T, T + 70_000)  # the broker kept it for us
+        own("r2", T + 1, T + 70_000)
+        assert (events(rig, "r1"), events(rig, "r2")) == ([T], [T, T + 1])
+        assert rig.live.robot("r2") is not None
+        own("r3", T + 2, T + 2, believed=False)  # the box's clock: two of them may be two
+        await rig.far.say(
+            Shared(Kind.EVENT, "r3", T + 2, T + 2, "b", b'{"code":"STUCK","ts":5}'),
+            message(Kind.EVENT, "r1", T, rts=T + 10, box="a", code="STUCK"),
+        )
+        await until("all came", lambda: rig.count == 5)
+        assert events(rig, "r3") == [T + 2, T + 2]
+    (line,) = (line for _, _, line in rig.once.lines())
+    assert (line.entered, line.delivered, line.dropped["repeated"]) == (4, 3, 1)
 
 
 async def test_after_a_gap_the_keys_are_read_again(store: StateStore) -> None:
