@@ -116,6 +116,12 @@ class Reader:
                     await self.consumer.commit()
         return self
 
+    async def run(self) -> None:
+        """Read and commit for ever."""
+        while True:
+            self.records += await self.consumer.read()
+            await self.consumer.commit()
+
     async def has(self, numbers: Iterable[int], *, commit: bool = True) -> "Reader":
         """Read until every one of ``numbers`` came."""
         wanted = set(numbers)
@@ -136,7 +142,7 @@ async def reader_tasks(*readers: Reader) -> AsyncIterator[None]:
     """Have ``readers`` read and commit while the block lasts."""
     async with Supervisor() as tasks:
         for reader in readers:
-            tasks.spawn("reader", lambda it=reader: it.until(lambda _: False))  # type: ignore[misc]
+            tasks.spawn("reader", reader.run)
         yield
 
 

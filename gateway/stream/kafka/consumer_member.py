@@ -19,10 +19,11 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import (
-    CommitFailedError,
+    IllegalGenerationError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    UnknownMemberIdError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -196,8 +197,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka comes
             return
         try:
             async with asyncio.timeout(COMMIT_S):
-                await self._coordinator.commit_offsets(None, offsets)
-        except CommitFailedError:  # the group went on without us
+                # one try: commit_offsets would leave a task behind that nobody waits for
+                await self._coordinator._do_commit_offsets(None, offsets)  # noqa: SLF001
+        except (IllegalGenerationError, UnknownMemberIdError):  # the group went on without us
             self._forget()
         except (KafkaError, TimeoutError) as exc:
             log.debug("kafka: offsets not committed, trying again: %s", exc)
