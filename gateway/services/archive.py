@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.core.backoff import Backoff
 from gateway.core.deadletter import decode as decode_dead
+from gateway.core.errors import Unavailable
 from gateway.core.kinds import LABEL, Kind
 from gateway.core.payloads import Connection, Event, Sensor, State
 from gateway.journal.port import Read, Reader, Record
@@ -37,6 +38,8 @@ KINDS: Final = frozenset(
     {Kind.SENSOR, Kind.STATE, Kind.EVENT, Kind.CONNECTION, Kind.ACK, Kind.CANARY, Kind.DEAD}
 )
 MAX_RECORDS: Final = 2_000  # a transaction: decoding them takes a few milliseconds of the loop
+LOOK_S: Final = 2.0  # between two looks at a store to which nothing is written
+AWAY_LOOK_S: Final = 0.5  # the same at one that does not answer
 PAUSE_S: Final = 0.05  # at least between transactions: wear of the disk against freshness
 
 _sensor = msgspec.json.Decoder(Sensor).decode
@@ -68,11 +71,30 @@ class Archive:
         self._waiting = 0
         self._seen_at = 0.0
         self._seen_ms = 0
+        self._answered_at = -LOOK_S
+        self._away = ""  # why the store did not answer when nothing was written
         self.duplicates = 0
         self.evicted = 0
 
     async def run(self) -> None:
         """Copy for ever, in the journal's order."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look(), name="look at history")
+            tasks.create_task(self._copy(), name="journal to history")
+
+    async def _look(self) -> None:
+        """See whether the store is there, also while nothing comes that could be written."""
+        while True:
+            if not self._insist.failing and time.monotonic() - self._answered_at >= LOOK_S:
+                try:
+                    await self._store.ping()
+                except Unavailable as exc:
+                    self._away = exc.detail or exc.code
+                else:
+                    self._away = ""
+            await asyncio.sleep(AWAY_LOOK_S if self._away else LOOK_S)
+
+    async def _copy(self) -> None:
         while True:
             step = await self._reader.read(max_records=MAX_RECORDS)
             self._way.take(step)
@@ -101,6 +123,7 @@ class Archive:
             line.pending += count
         writes, unreadable = self._convert(step.records)
         written = await self._insist.until_taken(lambda: self._take(writes))
+        self._answered_at, self._away = time.monotonic(), ""
         self.duplicates += written.readings_duplicate
         self.evicted += written.dead_letters_evicted
         for kind, count in counts.items():
@@ -173,8 +196,8 @@ class Archive:
 
     @property
     def failing(self) -> str:
-        """Why the store does not take records now, or an empty string."""
-        return self._insist.failing
+        """Why the store does not take records now, or would not; or an empty string."""
+        return self._insist.failing or self._away
 
     @property
     def position(self) -> int:

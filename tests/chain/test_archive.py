@@ -116,6 +116,21 @@ class Failing:
             raise Unavailable("the store is away")
         return await self._store.write(writes)
 
+    async def ping(self) -> None:
+        await self._store.ping()
+
+
+async def test_a_store_is_missed_also_when_there_is_nothing_to_write(
+    journal: Journal, store: RecordStore
+) -> None:
+    store.sever(True)
+    async with archiving(journal, store) as archive, asyncio.timeout(20):
+        while not archive.failing:  # noqa: ASYNC110 - it looks now and then
+            await asyncio.sleep(0.01)
+        store.sever(False)
+        while archive.failing:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
 
 async def test_a_store_that_is_away_is_insisted_on(
     journal: Journal, store: RecordStore, caplog: pytest.LogCaptureFixture
