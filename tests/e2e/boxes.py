@@ -1,0 +1,342 @@
+"""Several gateways that share Kafka and Redis, what they are fed, and who looks at them."""
+
+import itertools
+import json
+import select
+import struct
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+import redis
+from confluent_kafka import Consumer, TopicPartition
+
+from bench.packets import Run, build, dial
+from bench.packets import publish as packet
+from bench.publisher import Connection, drive
+from bench.ws_client import Closed, Reader
+from gateway.core.shared import decode
+from tests.e2e.process import GatewayProcess
+
+TREE: Final = "smartair/v1/home"
+PATIENCE_S: Final = 60.0
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def until(what: str, holds: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
+    """Wait until ``holds()`` is true, and return what it returned."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.03)
+    return found
+
+
+def note(text: str) -> None:
+    """Say a figure: pytest shows it with -s."""
+    sys.stdout.write(f"\n{text}\n")
+
+
+class Box(GatewayProcess):
+    """A gateway among several."""
+
+    def __init__(self, folder: Path, name: str, *sets: str) -> None:
+        directory = folder / name
+        directory.mkdir()
+        super().__init__(directory, f"site.box={name}", *sets)
+        self.name = name
+
+    def poses(self) -> dict[str, dict[str, Any]]:
+        return {pose["id"]: pose for pose in self.get("/api/coordinates")["poses"]}
+
+    def seqs(self) -> dict[str, int]:
+        """Return the seq of every robot's pose."""
+        return {robot: pose["seq"] for robot, pose in self.poses().items()}
+
+    def lines(self, hop: str) -> dict[str, dict[str, Any]]:
+        """Return the ledger's lines of a hop by kind."""
+        found = self.get("/api/admin/ledger")["hops"]
+        return {line["kind"]: line for line in found if line["hop"] == hop}
+
+    def taken(self, kind: str) -> int:
+        """Return how many messages devices were told to be safe."""
+        count: int = self.lines("mqtt")[kind]["delivered"]
+        return count
+
+    def ready(self) -> None:
+        """Wait until it is green: member of the group, canaries home."""
+        self.until("green", "/readyz", lambda answer: answer["ready"], PATIENCE_S)
+
+    def balanced(self) -> None:
+        """Wait until nothing is pending, and see that nothing is unaccounted for."""
+        ledger = self.settled(PATIENCE_S)
+        off = [line for line in ledger["hops"] if line["unaccounted"]]
+        assert ledger["unaccounted"] == 0, (self.name, off)
+
+
+def until_all(boxes: Iterable[Box], what: str, holds: Callable[[Box], Any]) -> None:
+    """Wait until ``holds`` of every box."""
+    for box in boxes:
+        until(f"{what}, on {box.name}", partial(holds, box))
+
+
+class Shared:
+    """What boxes have in common: topics, keys and their names are this one's alone."""
+
+    def __init__(self, servers: str = "", redis_url: str = "", *sets: str) -> None:
+        self.prefix = f"boxes{uuid.uuid4().hex[:12]}"
+        self.servers = servers
+        self.redis_url = redis_url
+        self.sets = [*sets, "state.backend=redis", f"state.url={redis_url}"]
+        self.sets.append(f"state.prefix={self.prefix}")
+        if servers:
+            self.sets += ["stream.backend=kafka", f"stream.servers={servers}"]
+            self.sets.append(f"stream.prefix={self.prefix}")
+
+    def topic(self, kind: str) -> str:
+        return f"{self.prefix}.{kind}"
+
+    def newest(self, kind: str = "pose") -> dict[str, tuple[int, int, dict[str, Any]]]:
+        """Return (ts, seq, payload) of every robot, as Redis has it."""
+        found: dict[str, tuple[int, int, dict[str, Any]]] = {}
+        with redis.Redis.from_url(self.redis_url) as client:
+            head = f"{self.prefix}:newest:{kind}:"
+            for key in client.scan_iter(match=f"{head}*", count=1_000):
+                data = client.get(key)
+                assert isinstance(data, bytes)
+                ts, seq, _ = struct.unpack_from(">ddd", data)
+                payload = msgspec.json.decode(decode(data[24:]).payload)
+                found[key.decode().removeprefix(head)] = (int(ts), int(seq), payload)
+        return found
+
+
+class Record:
+    """A record of Kafka as a third party sees it."""
+
+    def __init__(self, raw: Any) -> None:
+        assert raw.error() is None, raw.error()
+        self.robot: str = raw.key().decode()
+        self.partition: int = raw.partition()
+        self.value: bytes = raw.value()
+        self.headers: dict[str, str] = {name: v.decode() for name, v in raw.headers() or ()}
+        self.box = self.headers.get("box", "")
+
+
+def read_topic(servers: str, topic: str) -> list[Record]:
+    """Return all that is in ``topic`` now, in the order of each partition."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": uuid.uuid4().hex})
+    try:
+        known = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        places = [TopicPartition(topic, number, 0) for number in known]
+        left = sum(consumer.get_watermark_offsets(place, timeout=30)[1] for place in places)
+        consumer.assign(places)
+        found: list[Record] = []
+        while left > len(found):
+            raw = consumer.consume(min(10_000, left - len(found)), 30)
+            assert raw, f"{left - len(found)} records of {topic} do not come"
+            found += map(Record, raw)
+        return found
+    finally:
+        consumer.close()
+
+
+class Load:
+    """Poses of ``robots`` robots with QoS 1, each robot on a connection of its own."""
+
+    def __init__(self, robots: int, count: int) -> None:
+        each = count // robots
+        self.runs: dict[str, Run] = {}
+        self.seqs: dict[str, list[int]] = {}
+        for number in range(robots):
+            run = build(range(number, number + 1), each, qos=1, first=number * each)
+            bodies = [run.data[n * run.size : (n + 1) * run.size] for n in range(each)]
+            robot = f"robot-{number:04d}"
+            self.runs[robot] = run
+            self.seqs[robot] = [_body(data)["seq"] for data in bodies]
+        self.count = each * robots
+
+    def newest(self) -> dict[str, int]:
+        return {robot: seqs[-1] for robot, seqs in self.seqs.items()}
+
+    def publish(self, ports: Sequence[int], *, window: int = 100) -> float:
+        """Publish all, the robots in turn to ``ports``; return the seconds to the last PUBACK."""
+        connections = [
+            Connection(port, f"load-{robot}", run, window=window, version=4)
+            for (robot, run), port in zip(self.runs.items(), itertools.cycle(ports), strict=False)
+        ]
+        try:
+            first, last = drive(connections)
+        finally:
+            for connection in connections:
+                connection.sock.close()
+        return last - first
+
+
+def _body(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(data[data.index(b"{") :])
+    return found
+
+
+def repeats(records: Iterable[Record], sent: dict[str, list[int]]) -> int:
+    """Return how many came again. Each of ``sent`` must be there, in order but for those."""
+    by_robot: dict[str, dict[int, None]] = defaultdict(dict)
+    repeated = 0
+    for record in records:
+        seq = _body(record.value)["seq"]
+        firsts = by_robot[record.robot]
+        repeated += seq in firsts
+        firsts.setdefault(seq)
+    assert {robot: list(firsts) for robot, firsts in by_robot.items()} == sent
+    return repeated
+
+
+class Device:
+    """A robot, or several, on one connection: QoS 1, one message after the other."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self._sock, _ = dial(port, name)
+        self._sock.settimeout(PATIENCE_S)
+        self._ids = itertools.cycle(range(1, 60_000))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    def say(self, robot: str, kind: str, **body: Any) -> None:
+        """Publish and wait for the PUBACK."""
+        data = json.dumps(body).encode()
+        id_ = next(self._ids)
+        self._sock.sendall(packet(f"{TREE}/{robot}/{kind}", data, qos=1, packet_id=id_))
+        answer = b""
+        while len(answer) < 4:
+            part = self._sock.recv(4 - len(answer))
+            assert part, "the gateway closed the connection"
+            answer += part
+        assert answer == b"\x40\x02" + id_.to_bytes(2, "big")
+
+    def pose(self, robot: str, seq: int, *, ts: int | None = None) -> None:
+        self.say(robot, "pose", ts=now_ms() if ts is None else ts, seq=seq, x=seq / 1000, y=0.0)
+
+    def event(self, robot: str, code: str) -> None:
+        self.say(robot, "event", ts=now_ms(), code=code)
+
+
+class Drive:
+    """Robots that move for ever on a box, a pose of each in turn; ``seq``: all have so many."""
+
+    def __init__(self, box: Box, robots: Sequence[str], *, every_s: float = 0.02) -> None:
+        self.robots = robots
+        self.seq = 0
+        self._port = box.mqtt
+        self._every_s = every_s
+        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+
+    def stop(self) -> int:
+        """Stop after a whole round; return how many there were."""
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+        assert self._failure is None, self._failure
+        return self.seq
+
+    def _run(self) -> None:
+        try:
+            with Device(self._port, "drive") as device:
+                while not self._stop.wait(self._every_s):
+                    for robot in self.robots:
+                        device.pose(robot, self.seq + 1)
+                    self.seq += 1
+        except (OSError, AssertionError) as error:
+            self._failure = error
+
+
+class Watcher:
+    """A browser: everything that a WebSocket of a box brings, read by a thread."""
+
+    def __init__(self, box: Box, path: str) -> None:
+        self._reader = Reader(box.http, path)
+        self._messages: list[dict[str, Any]] = []
+        self._at: list[float] = []  # when they came
+        self.closed = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+        self._reader.close()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._reader.sock, select.POLLIN)
+        try:
+            while not self._stop.is_set():
+                came = self._reader.read()
+                self._at += [time.monotonic()] * len(came)
+                self._messages += map(json.loads, came)
+                poll.poll(100)
+        except (Closed, OSError) as error:
+            self.closed = str(error)
+
+    def until(self, what: str, holds: Callable[["Watcher"], Any]) -> None:
+        """Wait for what it shows."""
+        until(f"{what}, in a browser; closed: {self.closed!r}", partial(holds, self))
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """All that came so far."""
+        return list(self._messages)
+
+    def poses(self) -> list[dict[str, Any]]:
+        """Every pose in the order in which it came, those of the snapshot first."""
+        return [pose for message in self.messages for pose in message.get("poses", ())]
+
+    def newest(self) -> dict[str, int]:
+        """The seq that is shown of every robot."""
+        return {pose["id"]: pose["seq"] for pose in self.poses()}
+
+    def pause_s(self, robot: str) -> float:
+        """Return the longest time without a pose of ``robot`` between two that came."""
+        came = [
+            at
+            for at, message in zip(self._at, self.messages, strict=False)
+            if any(pose["id"] == robot for pose in message.get("poses", ()))
+        ]
+        return max((after - before for before, after in itertools.pairwise(came)), default=0.0)
+
+    def codes(self) -> list[str]:
+        """The codes of the events, in the order in which they came."""
+        return [each["code"] for each in self.messages if each["type"] == "event"]
+
+    def never_back(self) -> None:
+        """See that no robot went back in time."""
+        seen: dict[str, tuple[int, int]] = {}
+        for pose in self.poses():
+            now, before = (pose["ts"], pose["seq"]), seen.get(pose["id"], (0, 0))
+            assert now >= before, (pose, before)
+            seen[pose["id"]] = now
