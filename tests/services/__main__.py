@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from tests.services.redis import Redis
 from tests.services.server import Server
 
 _KEEP = "--keep"
+_BESIDE = {"http.port": "8081", "bus.port": "1884", "data.dir": "data/two"}
 
 S = TypeVar("S", bound=Server)
 
@@ -109,12 +110,20 @@ def _run_all(*, keep: bool) -> None:
         say(f"PostgreSQL  {dsn}")
         say(f"Redis       {redis.url}")
         say(f"Kafka       {kafka.servers}")
-        chosen = " ".join(f"--set {key}={shlex.quote(value)}" for key, value in settings.items())
-        say("the gateway on all of them (leave out the pairs that you do not want):")
-        say(f"make run ARGS={shlex.quote(chosen)}")
+        say("one gateway on all of them (leave out the pairs that you do not want):")
+        say(_make_run(settings))
+        say("or two boxes, each the MQTT server of its own robots, that share the rest:")
+        shared = {key: value for key, value in settings.items() if not key.startswith("bus.")}
+        say(_make_run({"site.box": "one", "data.dir": "data/one", **shared}))
+        say(_make_run({"site.box": "two", **_BESIDE, **shared}))
         say("they keep nothing when they end: Ctrl-C")
         while True:
             signal.pause()
+
+
+def _make_run(settings: Mapping[str, str]) -> str:
+    chosen = " ".join(f"--set {key}={shlex.quote(value)}" for key, value in settings.items())
+    return f"make run ARGS={shlex.quote(chosen)}"
 
 
 if __name__ == "__main__":
