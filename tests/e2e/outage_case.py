@@ -19,6 +19,8 @@ from tests.e2e.outage_site import PARTS, Fault, Site
 
 HEAL_S: Final = 40.0
 SETTLE_S: Final = 60.0
+EDGE_S: Final = 0.3
+"""What was published so shortly before an outage may arrive in it."""
 NO_FSYNC_S: Final = 2.0
 """A Mosquitto that is killed loses what it acknowledged so shortly before: it syncs nothing."""
 
@@ -36,7 +38,10 @@ class Outage:
 
 @dataclass(slots=True)
 class Row:
-    """A line of the report. Times in seconds; ``late``: p99 in ms before, during, after."""
+    """A line of the report. Times in seconds; ``late``: p99 in ms before, during, after.
+
+    ``told``: by link, when /readyz named it first; None: not while it was away.
+    """
 
     name: str
     published: int
@@ -45,23 +50,22 @@ class Row:
     lost_by_broker: int
     duplicates: int
     late: tuple[float, float, float]
-    reported: float | None
+    told: dict[str, float | None]
     healed: float
     drained: float
-    red: set[str]
 
     TITLE = (
-        f"{'outage':<44} {'publ.':>6} {'acked':>6} {'lost':>4} {'dupl.':>5}"
-        f" {'p99 ms before/during/after':>27} {'told s':>6} {'heal s':>6} {'drain s':>7}"
+        f"{'outage':<58} {'publ.':>6} {'acked':>6} {'lost':>4} {'dupl.':>5}"
+        f" {'p99 ms before/during/after':>27} {'told s':>9} {'heal s':>6} {'drain s':>7}"
     )
 
     def __str__(self) -> str:
         late = "/".join(f"{value:.0f}" for value in self.late)
-        told = "-" if self.reported is None else f"{self.reported:.1f}"
+        told = "/".join("-" if at is None else f"{at:.1f}" for at in self.told.values())
         lost = f"{self.lost}" + (f"+{self.lost_by_broker}" if self.lost_by_broker else "")
         return (
-            f"{self.name:<44} {self.published:>6} {self.acked:>6} {lost:>4} {self.duplicates:>5}"
-            f" {late:>27} {told:>6} {self.healed:>6.1f} {self.drained:>7.1f}"
+            f"{self.name:<58} {self.published:>6} {self.acked:>6} {lost:>4} {self.duplicates:>5}"
+            f" {late:>27} {told:>9} {self.healed:>6.1f} {self.drained:>7.1f}"
         )
 
 
@@ -123,8 +127,8 @@ class Chain:
         assert ledger["unaccounted"] == 0, ledger
         acked = load.acknowledged(after=first)
         lost, by_broker, duplicates = self._missing(acked, first, outage, struck)
-        parts = set().union(*(PARTS[fault.link] for fault in outage.faults))
-        late = [(began, struck), (struck, back), (settled_at, ended)]
+        links = [fault.link for fault in outage.faults]
+        late = [(began, struck - EDGE_S), (struck, back), (settled_at, ended - EDGE_S)]
         return Row(
             name=f"{outage} ({self._bus})",
             published=load.published - first,
@@ -133,10 +137,9 @@ class Chain:
             lost_by_broker=len(by_broker),
             duplicates=duplicates,
             late=_p99(self._viewer, late),
-            reported=self._watchman.reported(parts, struck, back),
+            told={link: self._watchman.reported(PARTS[link], struck, back) for link in links},
             healed=healed,
             drained=drained,
-            red=self._watchman.red(struck, back),
         )
 
     def _missing(

@@ -1,21 +1,26 @@
 """A fleet that counts its PUBACKs, and a browser that sees how late its poses come."""
 
 import json
+import select
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
+
+from bench import packets
 
 ROBOTS: Final = 200
 RATE_HZ: Final = 400.0
 KINDS: Final = ("pose", "sensor")
 INFLIGHT: Final = 500
+TICK_S: Final = 0.003
+SILENT_S: Final = 3.0  # a ping that is not answered for so long: another connection
+RETRY_S: Final = 0.2
 DRAIN_S: Final = 60.0
 
 
@@ -23,47 +28,35 @@ class Load:
     """Publish poses and readings with QoS 1 at a rate, whatever happens to the other side.
 
     Numbers rise over the whole fleet: ``robot_of`` and ``kind_of`` follow from one, and those of
-    one robot and kind rise too. A connection that breaks is made again, and what had no PUBACK is
-    sent again, in order. Used as a context manager; ``go`` and ``pause`` as often as wanted.
+    one robot and kind rise too. A connection that breaks or falls silent is made again, and what
+    had no PUBACK is sent again, first and in order. Used as a context manager; ``go`` and ``pause``
+    as often as wanted.
     """
 
-    def __init__(self, port: int, *, prefix: str = "fleet") -> None:
-        self.published = 0
-        self.acked_at: dict[int, float] = {}  # monotonic; the ledger of this test
-        self.sent_at: list[float] = [0.0]  # by number; they begin with 1
-        self.failures: list[str] = []
+    def __init__(self, port: int, *, prefix: str) -> None:
+        self.acked_at: dict[int, float] = {}  # monotonic, by number
+        self.sent_at: list[float] = [0.0]  # by number, when it was due; they begin with 1
+        self._port = port
         self._prefix = prefix
-        self._lock = threading.Lock()  # a PUBACK may come before publish() has said its id
-        self._by_mid: dict[int, int] = {}
-        self._early: dict[int, float] = {}
-        self._acks: deque[tuple[int, float]] = deque()  # paho's thread holds its locks: no more
+        self._under_way: deque[tuple[int, bytes]] = deque()  # sent, the oldest first
+        self._waiting: deque[tuple[int, bytes]] = deque()  # not sent yet on this connection
+        self._due_at = 0.0
         self._going = threading.Event()
         self._end = threading.Event()
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"{prefix}-load", clean_session=False
-        )
-        self._client.max_inflight_messages_set(INFLIGHT)
-        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
-        self._client.on_publish = self._on_publish
-        self._client.connect("127.0.0.1", port, keepalive=30)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self._client.loop_start()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._going.set()
-        self._thread.join(timeout=10)
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._thread.join(timeout=20)
 
     @property
-    def robots(self) -> list[str]:
-        """Their ids."""
-        return [f"{self._prefix}{n}" for n in range(ROBOTS)]
+    def published(self) -> int:
+        """The newest number."""
+        return len(self.sent_at) - 1
 
     def robot_of(self, number: int) -> str:
         """Who published ``number``."""
@@ -75,10 +68,9 @@ class Load:
 
     def acknowledged(self, kind: str = "", *, after: int = 0) -> set[int]:
         """Return the numbers above ``after`` whose PUBACK came, of one kind or of all."""
-        self._reconcile()
-        with self._lock:
-            numbers = [n for n in self.acked_at if n > after]
-        return {n for n in numbers if not kind or self.kind_of(n) == kind}
+        numbers = range(after + 1, len(self.sent_at))
+        acked = (n for n in numbers if n in self.acked_at)
+        return {n for n in acked if not kind or self.kind_of(n) == kind}
 
     def go(self) -> None:
         """Publish."""
@@ -88,56 +80,80 @@ class Load:
         """Publish no more, and wait until all that was published is acknowledged."""
         self._going.clear()
         deadline = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline:
-            self._reconcile()
-            with self._lock:
-                if len(self.acked_at) == self.published:
-                    assert not self.failures, self.failures[:3]
-                    return
+        while len(self.acked_at) < self.published:
+            still = f"{len(self.acked_at)} of {self.published} were acknowledged"
+            assert time.monotonic() < deadline, still
             time.sleep(0.02)
-        raise AssertionError(f"{len(self.acked_at)} of {self.published} were acknowledged")
 
     def _run(self) -> None:
         while not self._end.is_set():
-            self._going.wait()
-            began, sent = time.monotonic(), 0
-            while self._going.is_set() and not self._end.is_set():
-                due = int((time.monotonic() - began) * RATE_HZ)
-                for _ in range(sent, due):
-                    self._publish()
-                sent = max(sent, due)
-                self._reconcile()
-                time.sleep(0.004)
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), SILENT_S) as sock:
+                    self._publish(sock)
+            except OSError:  # refused, reset, silent for too long: an outage
+                self._tick(time.monotonic())
+                self._end.wait(RETRY_S)
 
-    def _publish(self) -> None:
-        number = len(self.sent_at)
-        kind = self.kind_of(number)
-        payload = json.dumps(_body(kind, number)).encode()
-        self.sent_at.append(time.monotonic())
-        topic = f"smartair/v1/home/{self.robot_of(number)}/{kind}"
-        info = self._client.publish(topic, payload, qos=1)
-        with self._lock:
-            self.published += 1
-            early = self._early.pop(info.mid, None)
-            if early is None:
-                self._by_mid[info.mid] = number
-            else:
-                self.acked_at[number] = early
+    def _publish(self, sock: socket.socket) -> None:
+        """Publish until the end, or until the connection is of no use any more (OSError)."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(SILENT_S)
+        sock.sendall(packets.connect(f"{self._prefix}-load", keepalive_s=30))
+        begun = sock.recv(4, socket.MSG_WAITALL)
+        if begun != b"\x20\x02\x00\x00":
+            raise ConnectionError(f"no good CONNACK: {begun!r}")
+        self._waiting.extendleft(reversed(self._under_way))
+        self._under_way.clear()
+        begun, heard_at, pinged_at = b"", time.monotonic(), 0.0
+        while not self._end.is_set():
+            now = time.monotonic()
+            self._tick(now)
+            self._send(sock)
+            if now - pinged_at > SILENT_S / 3:
+                sock.sendall(b"\xc0\x00")
+                pinged_at = now
+            if select.select([sock], [], [], TICK_S)[0]:
+                if not (data := sock.recv(65_536)):
+                    raise ConnectionError("closed")
+                heard_at = time.monotonic()
+                begun = self._take(begun + data, heard_at)
+            elif now - heard_at > SILENT_S:
+                raise TimeoutError("silent")
+        sock.sendall(b"\xe0\x00")
 
-    def _reconcile(self) -> None:
-        with self._lock:
-            while self._acks:
-                mid, at = self._acks.popleft()
-                number = self._by_mid.pop(mid, None)
-                if number is None:
-                    self._early[mid] = at
-                else:
-                    self.acked_at[number] = at
+    def _tick(self, now: float) -> None:
+        """Make the messages that are due."""
+        if not self._going.is_set():
+            self._due_at = now
+            return
+        while self._due_at <= now:
+            self._due_at += 1 / RATE_HZ
+            number = len(self.sent_at)
+            kind = self.kind_of(number)
+            topic = f"smartair/v1/home/{self.robot_of(number)}/{kind}"
+            payload = json.dumps(_body(kind, number)).encode()
+            packet_id = number % packets.MAX_ID + 1
+            packet = packets.publish(topic, payload, qos=1, packet_id=packet_id)
+            self._waiting.append((number, packet))
+            self.sent_at.append(time.monotonic())
 
-    def _on_publish(self, _client: Any, _userdata: Any, mid: int, code: Any, _props: Any) -> None:
-        if getattr(code, "is_failure", False):
-            self.failures.append(str(code))
-        self._acks.append((mid, time.monotonic()))
+    def _send(self, sock: socket.socket) -> None:
+        out: list[bytes] = []
+        while self._waiting and len(self._under_way) < INFLIGHT:
+            self._under_way.append(self._waiting.popleft())
+            out.append(self._under_way[-1][1])
+        if out:
+            sock.sendall(b"".join(out))
+
+    def _take(self, data: bytes, now: float) -> bytes:
+        """Count the PUBACKs, which come in order (3.1.1, 4.6); return what is not whole yet."""
+        while len(data) > 1 and len(data) >= 2 + data[1]:
+            packet, data = data[: 2 + data[1]], data[2 + data[1] :]
+            if packet[0] == 0x40:
+                number, _ = self._under_way.popleft()
+                assert packets.puback(number % packets.MAX_ID + 1) == packet, "acknowledged in turn"
+                self.acked_at[number] = now
+        return data
 
 
 def _body(kind: str, number: int) -> dict[str, Any]:

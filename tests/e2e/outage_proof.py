@@ -159,10 +159,6 @@ class Watchman:
                 return look.at - since
         return None
 
-    def red(self, since: float, until: float) -> set[str]:
-        """Return the parts that were red at some time."""
-        return {name for look in list(self.looks) if since <= look.at < until for name in look.red}
-
     def green_since(self, since: float, parts: set[str] | None = None) -> float | None:
         """Return the seconds from ``since`` until everything (or ``parts``) was ok and stayed so.
 
