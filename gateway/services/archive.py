@@ -102,7 +102,7 @@ class Archive:
                 await self._write(step)
             self._reader.commit(step.next_offset)
             self._moved.set()
-            if step.records:
+            if step.passed < MAX_RECORDS:  # also when all were poses: each step costs a wake-up
                 await self._pause()
 
     async def _pause(self) -> None:
@@ -162,7 +162,8 @@ class Archive:
                     case _:
                         pass
                 _merge(robots, record)
-            except msgspec.MsgspecError as exc:  # written by another version of this program
+            except (msgspec.MsgspecError, RecursionError) as exc:
+                # written by another version of this program, or nested as deep as can just be read
                 log.warning("journal record %d is unreadable: %s", record.offset, exc)
                 unreadable[record.kind] = unreadable.get(record.kind, 0) + 1
         if time.monotonic() - self._seen_at > 5.0:
