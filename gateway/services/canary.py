@@ -151,7 +151,7 @@ class Canary:
         """Take note of a canary of this box that came back from the shared state."""
         try:
             id_ = _decode(value.payload).id
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return  # none of ours: anybody may write into the stream
         if not self._first <= id_ < self._next:
             return

@@ -213,8 +213,8 @@ _numbered: Final = msgspec.json.Decoder(_Numbered).decode
 def _seq(payload: bytes) -> int | None:
     try:
         return _numbered(payload).seq
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None  # written by another version: then it has none that we know of
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # a dead letter, or of another version: it has none that we know of
 
 
 def _letter(record: Record) -> DeadLetter:

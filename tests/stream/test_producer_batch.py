@@ -79,6 +79,7 @@ def test_without_times_only_the_header_has_them() -> None:
         (b'{"x\\"seq":5}', None),
         (b'{"\\u0073eq":7}', b"7"),
         (b'{"seq":null}', None),
+        pytest.param(b'{"seq":7,"a":' + b"[" * 60_000, None, id="nested by the thousand"),
         (b'{"seq":-3}', b"-3"),
         (b'{"seq":9007199254740991}', b"9007199254740991"),
         (b'{"seq":-9223372036854775808}', b"-9223372036854775808"),

@@ -72,6 +72,9 @@ class _Numbered(Struct, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(_Numbered).decode
+_NO_NUMBER: Final = (  # no JSON, a "seq" that is no whole number, or nested by the thousand
+    msgspec.DecodeError, UnicodeDecodeError, RecursionError,
+)  # fmt: skip
 
 
 def sequence_numbers(messages: Sequence[Message]) -> list[bytes]:
@@ -82,7 +85,7 @@ def sequence_numbers(messages: Sequence[Message]) -> list[bytes]:
     """
     try:
         found = [_decode(message[5]).seq for message in messages]
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_NUMBER:
         found = [_number(message) for message in messages]
     return msgspec.json.encode(found)[1:-1].split(b",")
 
@@ -93,8 +96,8 @@ def _number(message: Message) -> int | None:
         if message[1] == Kind.DEAD:
             payload = deadletter.decode(payload).payload
         return _decode(payload).seq
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None  # no JSON, or a "seq" that is no whole number
+    except _NO_NUMBER:
+        return None
 
 
 class _Keys(dict[str, bytes]):
