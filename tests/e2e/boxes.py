@@ -18,7 +18,7 @@ import msgspec
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.packets import Run, build, dial
+from bench.packets import Run, build, dial, puback
 from bench.packets import publish as packet
 from bench.publisher import Connection, drive
 from bench.ws_client import Closed, Reader
@@ -216,21 +216,37 @@ class Device:
 
     def say(self, robot: str, kind: str, **body: Any) -> None:
         """Publish and wait for the PUBACK."""
-        data = json.dumps(body).encode()
-        id_ = next(self._ids)
-        self._sock.sendall(packet(f"{TREE}/{robot}/{kind}", data, qos=1, packet_id=id_))
+        self.say_all([(robot, kind, body)])
+
+    def say_all(self, messages: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+        """Publish (robot, kind, body), then wait for all PUBACKs."""
+        data = expected = b""
+        for robot, kind, body in messages:
+            id_ = next(self._ids)
+            topic = f"{TREE}/{robot}/{kind}"
+            data += packet(topic, json.dumps(body).encode(), qos=1, packet_id=id_)
+            expected += puback(id_)
+        self._sock.sendall(data)
         answer = b""
-        while len(answer) < 4:
-            part = self._sock.recv(4 - len(answer))
+        while len(answer) < len(expected):
+            part = self._sock.recv(len(expected) - len(answer))
             assert part, "the gateway closed the connection"
             answer += part
-        assert answer == b"\x40\x02" + id_.to_bytes(2, "big")
+        assert answer == expected
 
     def pose(self, robot: str, seq: int, *, ts: int | None = None) -> None:
-        self.say(robot, "pose", ts=now_ms() if ts is None else ts, seq=seq, x=seq / 1000, y=0.0)
+        self.say(robot, "pose", **_pose(seq, ts))
+
+    def poses(self, robots: Iterable[str], seq: int) -> None:
+        """Publish a pose of each, and wait for all PUBACKs."""
+        self.say_all([(robot, "pose", _pose(seq)) for robot in robots])
 
     def event(self, robot: str, code: str) -> None:
         self.say(robot, "event", ts=now_ms(), code=code)
+
+
+def _pose(seq: int, ts: int | None = None) -> dict[str, Any]:
+    return {"ts": now_ms() if ts is None else ts, "seq": seq, "x": seq / 1000, "y": 0.0}
 
 
 class Drive:
@@ -264,8 +280,7 @@ class Drive:
         try:
             with Device(self._port, "drive") as device:
                 while not self._stop.wait(self._every_s):
-                    for robot in self.robots:
-                        device.pose(robot, self.seq + 1)
+                    device.poses(self.robots, self.seq + 1)
                     self.seq += 1
         except (OSError, AssertionError) as error:
             self._failure = error
@@ -278,6 +293,7 @@ class Watcher:
         self._reader = Reader(box.http, path)
         self._messages: list[dict[str, Any]] = []
         self._at: list[float] = []  # when they came
+        self._newest: dict[str, int] = {}
         self.closed = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -296,9 +312,12 @@ class Watcher:
         poll.register(self._reader.sock, select.POLLIN)
         try:
             while not self._stop.is_set():
-                came = self._reader.read()
+                came = list(map(json.loads, self._reader.read()))
                 self._at += [time.monotonic()] * len(came)
-                self._messages += map(json.loads, came)
+                self._messages += came
+                for message in came:
+                    for pose in message.get("poses", ()):
+                        self._newest[pose["id"]] = pose["seq"]
                 poll.poll(100)
         except (Closed, OSError) as error:
             self.closed = str(error)
@@ -318,7 +337,7 @@ class Watcher:
 
     def newest(self) -> dict[str, int]:
         """The seq that is shown of every robot."""
-        return {pose["id"]: pose["seq"] for pose in self.poses()}
+        return dict(self._newest)
 
     def pause_s(self, robot: str) -> float:
         """Return the longest time without a pose of ``robot`` between two that came."""

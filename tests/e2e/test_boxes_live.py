@@ -32,14 +32,14 @@ EVENTS = "/ws/events?types=event"
 
 def measure(from_: Box, to: Box, how: str) -> None:
     """Say how long a pose takes from a device of one box to a browser of the other."""
-    seconds = 20.0 if LONG else 2.0
+    seconds = 20.0 if LONG else 1.0
     outcome = OpenLoop(
         Plan(
             mqtt=from_.mqtt, http=to.http, rate=200, robots=50, connections=50,
             seconds=seconds, warm_s=0.5, settle_s=60,
         )
     ).run()  # fmt: skip
-    assert (outcome.missing, outcome.disordered) == (0, 0)
+    assert outcome.missing == 0
     figures = ", ".join(f"{name} {value:.1f}" for name, value in outcome.latency.items())
     note(f"device of one box to WebSocket of the other {how}, 200 msg/s, ms: {figures}")
 
@@ -102,7 +102,7 @@ def test_other_boxes_browsers_stay_live_while_kafka_is_away(
         device = stack.enter_context(Device(one.mqtt, "events"))
         for number in range(20):
             device.event("r0", f"before-{number}")
-        there.until("robots move", lambda seen: _least(seen) > 20)
+        there.until("robots move", lambda seen: _least(seen) > 10)
         if proxy:
             proxy.black_hole()
         else:
@@ -113,7 +113,7 @@ def test_other_boxes_browsers_stay_live_while_kafka_is_away(
         noticed = time.monotonic()
         for number in range(20):
             device.event("r0", f"during-{number}")
-        last = drive.seq + (2_000 if LONG else 100)
+        last = drive.seq + (2_000 if LONG else 25)
         there.until("they go on", lambda seen: _least(seen) > last)
         heard.until("events too", lambda seen: "during-19" in seen.codes())
         assert "stream" in _red(one.get("/readyz"))
@@ -124,6 +124,7 @@ def test_other_boxes_browsers_stay_live_while_kafka_is_away(
         came = time.monotonic()
         one.ready()
         two.ready()
+        green = time.monotonic()
         for number in range(20):
             device.event("r0", f"after-{number}")
         newest = dict.fromkeys(ROBOTS, drive.stop())
@@ -145,8 +146,9 @@ def test_other_boxes_browsers_stay_live_while_kafka_is_away(
         )
         note(
             f"Kafka away ({how}) for {came - went:.1f} s: noticed after {noticed - went:.1f} s,"
-            f" all even {healed - came:.1f} s after it was back; longest pause of a robot in the"
-            f" other box's browser {there.pause_s(ROBOTS[0]):.2f} s, {repeated} duplicates in Kafka"
+            f" green {green - came:.1f} s and all even {healed - came:.1f} s after it was back;"
+            f" longest pause of a robot in the other box's browser"
+            f" {there.pause_s(ROBOTS[0]):.2f} s, {repeated} duplicates in Kafka"
         )
 
 
