@@ -1,6 +1,7 @@
 """What is measured, as processes on the server's core: the gateway, and its peers."""
 
 import contextlib
+import http
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,9 +45,14 @@ class Server:
         return cpu_seconds(self.pids)
 
     def get(self, path: str) -> Any:
-        """GET JSON from it."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
-            return json.loads(answer.read())
+        """GET JSON from it; a 503 is an answer too, as that of /readyz."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as found:
+                return json.loads(found.read())
+        except urllib.error.HTTPError as refused:
+            if refused.code != http.HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            return json.loads(refused.read())
 
     def stop(self) -> float:
         """Stop the gateway with SIGTERM; return the seconds it took.

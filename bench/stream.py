@@ -194,7 +194,7 @@ def gathered(ctx: Context) -> Iterator[Row]:
             for number in range(ctx.runs):
                 group = f"stream.group=bench-{number}"
                 with _to(ctx, kafka, group, *_with(redis, f"bench-{number}")) as first:
-                    _until_consuming(first)  # a new group begins at what is new: place it first
+                    _until_consuming(first)  # from here on the group has a place to go on from
                 load("bench.publisher", "--port", sender.mqtt, "--count", count, *CONNECTIONS)
                 sender.settled()
                 with _to(ctx, kafka, group, *_with(redis, f"bench-{number}")) as box:
