@@ -103,7 +103,7 @@ class Watch:
             self.overtaken += 1  # it was lost on the way, or never got off
 
     def _count(self, bird: Bird, came_s: float, now: float) -> None:
-        self.latency_s, self.whole_s = now - came_s, now - bird.sent_s
+        self.latency_s, self.whole_s = max(0.0, now - came_s), now - bird.sent_s
         self.passed_s = self._moved_s = now
 
     def trouble(self, now: float) -> str:

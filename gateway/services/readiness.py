@@ -4,16 +4,18 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from gateway.core.times import Instant, rfc3339
+
 Probe = Callable[[], tuple[bool, str]]
 """Returns (ok, detail); looks at what is known and never waits."""
 
 
 class Part(Struct, frozen=True):
-    """``since``: Unix ms of the last change of ``ok``."""
+    """``since``: the last change of ``ok``."""
 
     name: str
     ok: bool
-    since: int
+    since: Instant
     detail: str
     essential: bool
 
@@ -25,7 +27,7 @@ class Readiness:
         self._now_ms = now_ms
         self._probes: list[tuple[str, Probe, bool]] = []
         self._changed: dict[str, tuple[bool, int]] = {}
-        self._stopping = False
+        self._stopping_ms = 0
 
     def add(self, name: str, probe: Probe, *, essential: bool) -> None:
         """Ask ``probe`` under ``name`` from now on."""
@@ -33,7 +35,7 @@ class Readiness:
 
     def stopping(self) -> None:
         """Not ready from now on: the process is going down."""
-        self._stopping = True
+        self._stopping_ms = self._now_ms()
 
     def parts(self) -> list[Part]:
         """Return how every part is at this moment."""
@@ -44,9 +46,10 @@ class Readiness:
             if was != ok:
                 since = self._now_ms()
                 self._changed[name] = (ok, since)
-            parts.append(Part(name, ok, since, detail, essential))
-        if self._stopping:
-            parts.append(Part("process", ok=False, since=0, detail="stopping", essential=True))
+            parts.append(Part(name, ok, rfc3339(since), detail, essential))
+        if self._stopping_ms:
+            at = rfc3339(self._stopping_ms)
+            parts.append(Part("process", ok=False, since=at, detail="stopping", essential=True))
         return parts
 
     def ready(self, parts: list[Part]) -> bool:
