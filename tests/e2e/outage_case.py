@@ -40,6 +40,7 @@ class Outage:
 class Row:
     """A line of the report. Times in seconds; ``late``: p99 in ms before, during, after.
 
+    ``seen``: the share of the poses published during the outage that the browser got.
     ``told``: by link, when /readyz named it first; None: not while it was away.
     """
 
@@ -50,13 +51,15 @@ class Row:
     lost_by_broker: int
     duplicates: int
     late: tuple[float, float, float]
+    seen: float
     told: dict[str, float | None]
     healed: float
     drained: float
 
     TITLE = (
         f"{'outage':<58} {'publ.':>6} {'acked':>6} {'lost':>4} {'dupl.':>5}"
-        f" {'p99 ms before/during/after':>27} {'told s':>9} {'heal s':>6} {'drain s':>7}"
+        f" {'p99 ms before/during/after':>27} {'seen':>6} {'told s':>9}"
+        f" {'heal s':>6} {'drain s':>7}"
     )
 
     def __str__(self) -> str:
@@ -65,7 +68,7 @@ class Row:
         lost = f"{self.lost}" + (f"+{self.lost_by_broker}" if self.lost_by_broker else "")
         return (
             f"{self.name:<58} {self.published:>6} {self.acked:>6} {lost:>4} {self.duplicates:>5}"
-            f" {late:>27} {told:>9} {self.healed:>6.1f} {self.drained:>7.1f}"
+            f" {late:>27} {self.seen:>6.0%} {told:>9} {self.healed:>6.1f} {self.drained:>7.1f}"
         )
 
 
@@ -137,6 +140,7 @@ class Chain:
             lost_by_broker=len(by_broker),
             duplicates=duplicates,
             late=_p99(self._viewer, late),
+            seen=self._seen(struck, back),
             told={link: self._watchman.reported(PARTS[link], struck, back) for link in links},
             healed=healed,
             drained=drained,
@@ -158,6 +162,10 @@ class Chain:
             by_broker = {n for n in lost if struck - NO_FSYNC_S <= load.acked_at[n] <= struck}
         assert in_state(self._site, self._shares) == newest_published(load)
         return lost - by_broker, by_broker, topics.duplicates - duplicates
+
+    def _seen(self, since: float, until: float) -> float:
+        poses = self._load.count("pose", since, until)
+        return len(self._viewer.late_ms(since, until)) / max(1, poses)
 
     def _publish_for(self, seconds: float) -> None:
         """Wait until so much more of the load is published."""

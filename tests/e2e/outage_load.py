@@ -62,6 +62,12 @@ class Load:
         """Who published ``number``."""
         return f"{self._prefix}{number // len(KINDS) % ROBOTS}"
 
+    def count(self, kind: str, since: float, until: float) -> int:
+        """Return how many of a kind were published in this time (monotonic)."""
+        times = self.sent_at[1:]
+        first = KINDS.index(kind) or len(KINDS)
+        return sum(since <= at < until for at in times[first - 1 :: len(KINDS)])
+
     def kind_of(self, number: int) -> str:
         """What ``number`` is."""
         return KINDS[number % len(KINDS)]
