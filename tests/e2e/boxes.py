@@ -183,7 +183,7 @@ class Load:
 
 
 def _body(data: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(data[data.index(b"{") :])
+    found: dict[str, Any] = json.loads(data[data.index(b'{"') :])
     return found
 
 

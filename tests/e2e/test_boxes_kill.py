@@ -1,5 +1,6 @@
 """A box that dies: the other one takes over, and when it comes back nothing is told twice."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -41,16 +42,19 @@ def test_kill_one_of_two(kafka: Kafka, redis_server: Redis, tmp_path: Path) -> N
                 for number in range(50):
                     device.event("lost", f"last-{number}")
                 one.kill()  # acknowledged, and not all of it is in Kafka yet
-            killed_at = drive.seq
+            killed_at, died = drive.seq, time.monotonic()
             _alive(shared, killed_at, since_ms=now_ms())
             two.ready()
             until("all partitions are the survivor's", lambda: _partitions(two) == 30)
+            taken_over = time.monotonic()
             with Device(two.mqtt, "survivor") as device:
                 for number in range(20):
                     device.event("r0", f"meanwhile-{number}")
 
+            began = time.monotonic()
             one.start()
             until("it knows every robot", lambda: one.poses().keys() == {"lost", *ROBOTS})
+            complete = time.monotonic() - began
             one.ready()
             until("they share again", lambda: 0 < _partitions(one) < 30)
             with Watcher(one, events) as back, Device(two.mqtt, "survivor") as device:
@@ -82,7 +86,9 @@ def test_kill_one_of_two(kafka: Kafka, redis_server: Redis, tmp_path: Path) -> N
             )
             assert len(in_kafka) == len(expected)
             note(
-                f"killed and back: events in Kafka {in_kafka.total()}, of them"
+                f"killed: taken over after {taken_over - died:.1f} s; back: every robot is known"
+                f" {complete:.1f} s after the start, with {one.started_s:.1f} s of it to listen;"
+                f" events in Kafka {in_kafka.total()}, of them"
                 f" {in_kafka.total() - len(in_kafka)} duplicates; shown once each"
             )
 
