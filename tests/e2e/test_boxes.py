@@ -3,13 +3,27 @@
 With EDGE_LONG=1 all 100,000; else fewer, to take seconds.
 """
 
+import json
 import os
+import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.e2e.boxes import Box, Device, Load, Shared, Watcher, note, read_topic, repeats, until_all
+from tests.e2e.boxes import (
+    Box,
+    Device,
+    Load,
+    Shared,
+    Watcher,
+    note,
+    read_topic,
+    repeats,
+    until,
+    until_all,
+)
+from tests.services import need
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto
 from tests.services.redis import Redis
@@ -82,8 +96,29 @@ def test_both_as_clients_of_one_broker(
             f" {seconds:.1f} s, everywhere after {settled:.1f} s, in Kafka {len(records)},"
             f" duplicates by box {repeated}"
         )
+        until("births", lambda: _statuses(mosquitto, 2) == {"one": "online", "two": "online"})
         _events_once(stack, mosquitto, boxes)
-    assert not [line for line in mosquitto.output if "closing old connection" in line]
+        boxes[0].kill()
+        until("its will", lambda: _statuses(mosquitto, 2) == {"one": "offline", "two": "online"})
+        for box in boxes:  # neither threw the other out
+            taken_over = f"edge-gateway-home-{box.name} already connected"
+            assert not [line for line in mosquitto.output if taken_over in line]
+
+
+def _statuses(mosquitto: Mosquitto, count: int) -> dict[str, str]:
+    """Return what stands at the broker of each box."""
+    asked = subprocess.run(
+        [
+            *(str(need("mosquitto_sub")), "-p", str(mosquitto.port), "-C", str(count), "-W", "30"),
+            *("-v", "-t", "smartair/v1-gateway/home/+/status"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    lines = [line.split(" ", 1) for line in asked.stdout.splitlines()]
+    return {topic.split("/")[-2]: json.loads(said)["state"] for topic, said in lines}
 
 
 def _events_once(stack: ExitStack, mosquitto: Mosquitto, boxes: list[Box]) -> None:

@@ -92,11 +92,12 @@ class ClientBus:
         self._detail = "connecting"
         self._next_at: float | None = None
         self._connects = self._failures = self._lost = 0
+        place = f"{site}/{box}" if box else site  # a box that dies says nothing of the others
         self.control = Control(
             config,
             self._address,
             client_id=f"{self._client_id}-control",
-            topic=f"{config.prefix}-gateway/{site}/status",
+            topic=f"{config.prefix}-gateway/{place}/status",
             backoff=backoff,
         )
 
