@@ -11,18 +11,8 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.e2e.boxes import (
-    Box,
-    Device,
-    Load,
-    Shared,
-    Watcher,
-    note,
-    read_topic,
-    repeats,
-    until,
-    until_all,
-)
+from tests.e2e.boxes import Box, Device, Shared, Watcher, note, until, until_all
+from tests.e2e.boxes_load import Load, read_topic, repeats
 from tests.services import need
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto

@@ -12,10 +12,10 @@ from tests.e2e.boxes import (
     Watcher,
     note,
     now_ms,
-    read_topic,
     until,
     until_all,
 )
+from tests.e2e.boxes_load import read_topic
 from tests.services.kafka import Kafka
 from tests.services.redis import Redis
 

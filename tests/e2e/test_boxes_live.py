@@ -18,10 +18,9 @@ from tests.e2e.boxes import (
     Watcher,
     note,
     now_ms,
-    read_topic,
-    repeats,
     until_all,
 )
+from tests.e2e.boxes_load import read_topic, repeats
 from tests.faults.proxy import Proxy
 from tests.services.kafka import Kafka
 from tests.services.redis import Redis

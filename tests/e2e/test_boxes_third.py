@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.e2e.boxes import Box, Device, Shared, Watcher, now_ms, read_topic, until, until_all
+from tests.e2e.boxes import Box, Device, Shared, Watcher, now_ms, until, until_all
+from tests.e2e.boxes_load import read_topic
 from tests.services.kafka import Kafka
 from tests.services.redis import Redis
 
