@@ -172,11 +172,13 @@ def _body(kind: str, number: int) -> dict[str, Any]:
 class Viewer:
     """A browser on the live map. ``seen``: (when it was published, how late it came), in s.
 
-    A connection that breaks (the gateway was killed) is made again; a snapshot counts for nothing.
+    A connection that breaks (the gateway was killed) is made again; a snapshot counts for nothing,
+    nor does a pose that comes once more (it may, when the broker repeats it after an outage).
     """
 
     def __init__(self, load: Load, port: int) -> None:
         self.seen: deque[tuple[float, float]] = deque()
+        self._numbers: set[int] = set()
         self._load = load
         self._url = f"ws://127.0.0.1:{port}/ws/coordinates"
         self._end = threading.Event()
@@ -212,7 +214,9 @@ class Viewer:
             return
         sent_at = self._load.sent_at
         for pose in message["poses"]:
-            if (seq := pose["seq"]) and seq < len(sent_at):
+            seq = pose["seq"]
+            if seq < len(sent_at) and seq not in self._numbers:
+                self._numbers.add(seq)
                 self.seen.append((sent_at[seq], now - sent_at[seq]))
 
 
