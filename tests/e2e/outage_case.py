@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -38,7 +37,8 @@ class Outage:
 
 @dataclass(slots=True)
 class Row:
-    """A line of the report. Times in seconds; ``late``: p99 in ms before, during, after.
+    """A line of the report. Times in seconds; ``late``: p99 in ms before, during, while it
+    drained, after.
 
     ``seen``: the share of the poses published during the outage that the browser got.
     ``told``: by link, when /readyz named it first; None: not while it was away.
@@ -50,7 +50,7 @@ class Row:
     lost: int
     lost_by_broker: int
     duplicates: int
-    late: tuple[float, float, float]
+    late: list[float]
     seen: float
     told: dict[str, float | None]
     healed: float
@@ -58,7 +58,7 @@ class Row:
 
     TITLE = (
         f"{'outage':<58} {'publ.':>6} {'acked':>6} {'lost':>4} {'dupl.':>5}"
-        f" {'p99 ms before/during/after':>27} {'seen':>6} {'told s':>9}"
+        f" {'p99 ms before/during/drain/after':>32} {'seen':>6} {'told s':>9}"
         f" {'heal s':>6} {'drain s':>7}"
     )
 
@@ -68,7 +68,7 @@ class Row:
         lost = f"{self.lost}" + (f"+{self.lost_by_broker}" if self.lost_by_broker else "")
         return (
             f"{self.name:<58} {self.published:>6} {self.acked:>6} {lost:>4} {self.duplicates:>5}"
-            f" {late:>27} {self.seen:>6.0%} {told:>9} {self.healed:>6.1f} {self.drained:>7.1f}"
+            f" {late:>32} {self.seen:>6.0%} {told:>9} {self.healed:>6.1f} {self.drained:>7.1f}"
         )
 
 
@@ -89,7 +89,7 @@ class Chain:
             self._load = stack.enter_context(Load(port, prefix=self._bus))
             self._viewer = stack.enter_context(Viewer(self._load, self.gateway.http))
             self._watchman = stack.enter_context(Watchman(self.gateway))
-            self._topics = stack.enter_context(Topics(self._site, self._shares))
+            self._topics = Topics(self._site, self._shares)
             self._watchman.until_green(time.monotonic(), HEAL_S)
             self._stack = stack.pop_all()
         return self
@@ -131,7 +131,12 @@ class Chain:
         acked = load.acknowledged(after=first)
         lost, by_broker, duplicates = self._missing(acked, first, outage, struck)
         links = [fault.link for fault in outage.faults]
-        late = [(began, struck - EDGE_S), (struck, back), (settled_at, ended - EDGE_S)]
+        spans = [
+            (began, struck - EDGE_S),
+            (struck, back),
+            (back, settled_at),
+            (settled_at, ended - EDGE_S),
+        ]
         return Row(
             name=f"{outage} ({self._bus})",
             published=load.published - first,
@@ -139,7 +144,7 @@ class Chain:
             lost=len(lost),
             lost_by_broker=len(by_broker),
             duplicates=duplicates,
-            late=_p99(self._viewer, late),
+            late=[percentile(self._viewer.late_ms(*span), 0.99) for span in spans],
             seen=self._seen(struck, back),
             told={link: self._watchman.reported(PARTS[link], struck, back) for link in links},
             healed=healed,
@@ -184,8 +189,3 @@ class Chain:
 
         self.gateway.until("an end of the drain", "/api/admin/ledger", drained, SETTLE_S)
         return time.monotonic() - since
-
-
-def _p99(viewer: Viewer, spans: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    before, during, after = (percentile(viewer.late_ms(*span), 0.99) for span in spans)
-    return before, during, after

@@ -28,33 +28,29 @@ class Topics:
     def __init__(self, site: Site, shares: Shares) -> None:
         self.first: dict[str, list[int]] = {}  # by robot and kind: numbers as they came first
         self.times: Counter[int] = Counter()
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": site.kafka.servers,
-                "group.id": f"{shares.name}-proof",
-                "enable.auto.commit": False,
-                "enable.partition.eof": False,
-                "log_level": 0,
-            }
-        )
+        self._config: Final = {
+            "bootstrap.servers": site.kafka.servers,
+            "group.id": f"{shares.name}-proof",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
         self._names = [f"{shares.topics}.{kind}" for kind in KINDS]
         self._at: dict[tuple[str, int], int] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
-
     def read(self) -> None:
         """Take everything that is there now."""
-        ends = self._ends()
-        places = [TopicPartition(*key, self._at.get(key, 0)) for key in ends]
-        self._consumer.assign(places)
+        consumer = Consumer(self._config)  # one that was there in an outage may not get over it
+        try:
+            self._read(consumer, self._ends(consumer))
+        finally:
+            consumer.close()
+
+    def _read(self, consumer: Consumer, ends: dict[tuple[str, int], int]) -> None:
+        consumer.assign([TopicPartition(*key, self._at.get(key, 0)) for key in ends])
         deadline = time.monotonic() + READ_S
         while any(self._at.get(key, 0) < end for key, end in ends.items()):
             assert time.monotonic() < deadline, "Kafka does not give what it has"
-            for message in self._consumer.consume(5_000, timeout=0.2):
+            for message in consumer.consume(5_000, timeout=0.2):
                 self._take(message)
 
     def _take(self, message: Any) -> None:
@@ -86,13 +82,13 @@ class Topics:
             if new < old
         ]
 
-    def _ends(self) -> dict[tuple[str, int], int]:
+    def _ends(self, consumer: Consumer) -> dict[tuple[str, int], int]:
         ends: dict[tuple[str, int], int] = {}
-        found = self._consumer.list_topics(timeout=READ_S).topics
+        found = consumer.list_topics(timeout=READ_S).topics
         for name in self._names:
             for partition in found[name].partitions if name in found else ():
                 place = TopicPartition(name, partition)
-                ends[name, partition] = self._consumer.get_watermark_offsets(place, READ_S)[1]
+                ends[name, partition] = consumer.get_watermark_offsets(place, READ_S)[1]
         return ends
 
 
