@@ -23,8 +23,9 @@ GOAL_CORE: Final = 20.0  # % of a core at STEADY messages a second
 GOAL_GATHER: Final = 200_000
 GOAL_OTHER_MS: Final = 50.0
 STEADY: Final = 5_000
-CONNECTIONS: Final = ("--connections", 200, "--inflight", 10)
-WHAT: Final = "MQTT QoS 1 of 200 robots on 200 connections into Kafka, acks=all"
+ONE: Final = ("--inflight", 8_000)  # as a bridge gets them from its broker
+MANY: Final = ("--connections", 200, "--inflight", 10)
+WHAT: Final = "MQTT QoS 1 of 200 robots into Kafka, acks=all"
 
 Peer = Callable[[Path, Kafka, str], AbstractContextManager[tuple[Server, Server]]]
 PEERS: Final[dict[str, tuple[Peer, int]]] = {
@@ -51,11 +52,19 @@ class Filling:
         self._topic = topic
         self._count = 0
 
-    def run(self, ctx: Context, server: Server, alone: Server, count: int, runs: Runs) -> None:
+    def run(
+        self,
+        ctx: Context,
+        server: Server,
+        alone: Server,
+        count: int,
+        runs: Runs,
+        shape: tuple[object, ...] = ONE,
+    ) -> None:
         """Publish ``count`` messages and wait until Kafka has them all."""
         count = ctx.scaled(count)
         before, before_alone, began = server.cpu(), alone.cpu(), time.monotonic()
-        load("bench.publisher", "--port", server.mqtt, "--count", count, *CONNECTIONS)
+        load("bench.publisher", "--port", server.mqtt, "--count", count, *shape)
         self._count += count
         seconds = until_held(self._kafka, self._topic, self._count) - began
         cpu, cpu_alone = server.cpu() - before, alone.cpu() - before_alone
@@ -78,7 +87,7 @@ def to_kafka(ctx: Context) -> Iterator[Row]:
 
 def _to_kafka(ctx: Context, kafka: Kafka, stack: ExitStack) -> Iterator[Row]:
     ours = stack.enter_context(_to(ctx, kafka, "stream.consume=false"))
-    own, filling = Runs(), Filling(kafka, "smartair.pose")
+    own, own_many, filling = Runs(), Runs(), Filling(kafka, "smartair.pose")
     absences: dict[str, str] = {}
     others: dict[str, tuple[Server, Server, Filling, Runs]] = {}
     for name, (run, _) in PEERS.items():
@@ -93,6 +102,8 @@ def _to_kafka(ctx: Context, kafka: Kafka, stack: ExitStack) -> Iterator[Row]:
     for _ in range(ctx.runs):
         filling.run(ctx, ours, ours, 400_000, own)
         ours.settled()
+        filling.run(ctx, ours, ours, 400_000, own_many, MANY)
+        ours.settled()
         for name, (both, alone, topic_filling, runs) in others.items():
             topic_filling.run(ctx, both, alone, PEERS[name][1], runs)
     row = figure("stream", WHAT, "msg/s", own.rate, cpu=own.cpu)
@@ -104,7 +115,14 @@ def _to_kafka(ctx: Context, kafka: Kafka, stack: ExitStack) -> Iterator[Row]:
         goal=GOAL_PER_CPU,
         cpu=own.cpu,
     )
-    rows = [row, per_cpu]
+    many = figure(
+        "stream-per-cpu-200",
+        f"{WHAT}, from 200 connections with 10 in flight each; per CPU second of the gateway",
+        "msg/CPU-s",
+        own_many.per_cpu,
+        cpu=own_many.cpu,
+    )
+    rows = [row, per_cpu, many]
     for name in PEERS:
         if name in absences:
             rows.append(absent(f"stream:{name}", f"{name}: {WHAT}", "msg/s", absences[name]))
@@ -195,7 +213,7 @@ def gathered(ctx: Context) -> Iterator[Row]:
                 group = f"stream.group=bench-{number}"
                 with _to(ctx, kafka, group, *_with(redis, f"bench-{number}")) as first:
                     _until_consuming(first)  # from here on the group has a place to go on from
-                load("bench.publisher", "--port", sender.mqtt, "--count", count, *CONNECTIONS)
+                load("bench.publisher", "--port", sender.mqtt, "--count", count, *MANY)
                 sender.settled()
                 with _to(ctx, kafka, group, *_with(redis, f"bench-{number}")) as box:
                     rate, used = _gather(box, count)
