@@ -106,6 +106,8 @@ class Link(Wire):
             error = caught
         if items or len(acks) > 1 or acks[0]:
             self._hand_over(items, acks)
+        if error is not None:  # what was right before it still counts, and is answered
+            self.registry.hand_over()
         if isinstance(error, Goodbye):
             self.shut(linger=False)
         elif error is not None:

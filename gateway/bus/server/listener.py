@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+from gateway.aio.herd import Herd
 from gateway.bus.port import Batch, BusStatus, Sink
 from gateway.bus.server.access import Access
 from gateway.bus.server.broker import Broker, nothing
 from gateway.bus.server.connection import Connection
 from gateway.bus.server.dialect import Dialect
 from gateway.bus.server.message import Message
+from gateway.bus.server.round import Round
 from gateway.bus.server.v5 import V5
 from gateway.bus.server.v311 import V311
 from gateway.bus.server.wire import Wire
@@ -43,7 +45,8 @@ class EmbeddedServer:
         self.paused = False
         self.address = (config.host, config.port)
         """Where it listens, once it is open."""
-        self._broker = Broker(sink, config.limits, access)
+        self._round = Round(sink)
+        self._broker = Broker(self._round, config.limits, access)
         self._dialects: dict[int, Dialect] = {
             4: V311(levels=config.limits.topic_levels),
             5: V5(config.limits),
@@ -86,6 +89,10 @@ class EmbeddedServer:
         dirty, self._dirty = self._dirty, []
         for wire in dirty:
             wire.flush()
+
+    def hand_over(self) -> None:
+        """Give the sink now what this turn of the loop has read."""
+        self._round.flush()
 
     def holding(self, wire: Wire) -> None:
         """Take note that ``wire`` has something to release."""
@@ -212,15 +219,19 @@ async def serve(
         OSError: the address cannot be listened on.
     """
     server = EmbeddedServer(config, sink, access)
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(
-        server.accept, sock=await _listen(config.host, config.port), backlog=_BACKLOG
-    )
-    server.address = listener.sockets[0].getsockname()[:2]
-    server.sweep()
-    log.info("mqtt listening: host=%s port=%d", *server.address)
+    sock = await _listen(config.host, config.port)
+    herd = Herd()
     try:
-        yield server
+        herd.listen(sock, server.accept, backlog=_BACKLOG)
+        server.address = sock.getsockname()[:2]
+        server.sweep()
+        log.info("mqtt listening: host=%s port=%d", *server.address)
+        try:
+            yield server
+        finally:
+            herd.stop_listening()
+            await server.stop()
+            server.hand_over()
     finally:
-        listener.close()
-        await server.stop()
+        sock.close()
+        herd.close()

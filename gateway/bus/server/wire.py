@@ -29,6 +29,9 @@ class Registry(Protocol):
     def dirty(self, wire: "Wire") -> None:
         """Call ``wire.flush`` when all that can be read now is read."""
 
+    def hand_over(self) -> None:
+        """Give the sink now what this turn of the loop has read."""
+
     def holding(self, wire: "Wire") -> None:
         """Take note that ``wire`` has PUBLISHes to ``release`` when the pause is over."""
 
