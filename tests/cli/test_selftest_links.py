@@ -1,7 +1,6 @@
 """``selftest`` on real servers, each link cut for some seconds: EDGE_LONG=1."""
 
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,6 @@ from tests.cli.command import run
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto
 from tests.services.redis import Redis
-
-pytestmark = pytest.mark.skipif(
-    os.environ.get("EDGE_LONG") != "1", reason="half a minute for each link: EDGE_LONG=1"
-)
 
 
 def cut(tmp_path: Path, link: str, *sets: str) -> dict[str, Any]:
